@@ -1,0 +1,46 @@
+# Everything starts here; each target sets up what it needs. `make demo` and `make test` are all a newcomer has to know.
+PYTHON_HERE := .venv/bin/python
+DIFFEO := $(PYTHON_HERE) -m diffeo
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON_HERE) -m pytest
+
+# larger tables that some tests read; these tests skip where there are none
+ifneq ($(wildcard ../shared/data),)
+export DIFFEO_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: demo test test-slow lint format docs setup clean
+
+demo: setup  ## fit the embedded star catalogue, score, sample, report
+	@mkdir -p demo
+	$(DIFFEO) fit stars -o demo/stars --budget 45s --overwrite
+	$(DIFFEO) sample demo/stars -n 1000 -o demo/samples.csv --overwrite
+	@head -n 6 demo/samples.csv
+	$(DIFFEO) score demo/stars stars -o demo/scores.csv --overwrite
+	@head -n 6 demo/scores.csv
+	$(DIFFEO) score demo/stars stars --json
+	$(DIFFEO) report demo/stars
+
+test: lint  ## what must pass before a change is taken in
+	$(PYTEST) -n 2
+
+test-slow: setup  ## the heavy checks
+	$(PYTEST) -m slow --timeout 0
+
+lint: setup
+	$(PYTHON_HERE) -m ruff check .
+	$(PYTHON_HERE) -m ruff format --check .
+	$(PYTHON_HERE) -m mypy
+
+format: setup
+	$(PYTHON_HERE) -m ruff check --fix .
+	$(PYTHON_HERE) -m ruff format .
+
+docs: setup  ## docs/commands.md from the help of the commands
+	$(PYTHON_HERE) scripts/commands.py
+
+setup:
+	@scripts/setup.sh
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

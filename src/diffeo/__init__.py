@@ -1,0 +1,42 @@
+"""diffeo learns the exact probability density of your data and puts it to use.
+
+    model = diffeo.fit("table.csv")  # a path, a pandas or polars frame, an array
+    model.log_prob(frame)            # nats per row, in the units of the file
+    model.sample(1000)               # new rows
+
+Names are imported when they are first used, so that `import diffeo` is fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from diffeo.version import __version__
+
+if TYPE_CHECKING:
+    from diffeo import errors
+    from diffeo.config import FitConfig
+    from diffeo.data.schema import Schema
+    from diffeo.model import Model, fit
+
+    load = Model.load
+
+__all__ = ["FitConfig", "Model", "Schema", "__version__", "errors", "fit", "load"]
+
+_HOMES = {"FitConfig": "config", "Model": "model", "Schema": "data.schema", "fit": "model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        value = import_module("diffeo.model").Model.load
+    elif name == "errors":
+        value = import_module("diffeo.errors")
+    elif name in _HOMES:
+        value = getattr(import_module(f"diffeo.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'diffeo' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

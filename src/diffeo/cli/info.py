@@ -1,0 +1,27 @@
+"""`diffeo info`: what a model is."""
+
+import click
+
+from diffeo.cli import printable
+from diffeo.cli.options import echo_json, json_option
+
+
+@click.command()
+@click.argument("model")
+@json_option
+def command(model: str, as_json: bool) -> None:
+    """\b
+    Example: diffeo info model
+
+    Say what a model is: its columns and their kinds, the recipe, the data it was fitted on, the figures on rows held
+    out.
+    """
+    from diffeo.model import Model
+
+    loaded = Model.load(model)
+    if as_json:
+        columns = loaded.schema.model_dump(mode="json")
+        echo_json(path=model, card=loaded.card.model_dump(mode="json"), columns=columns["columns"])
+    else:
+        for line in loaded.info():
+            click.echo(printable(line))

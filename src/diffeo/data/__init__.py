@@ -1,0 +1,1 @@
+"""Data: files and frames in, encoded rows out, and the way back."""

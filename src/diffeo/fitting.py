@@ -1,0 +1,252 @@
+"""The fit: units, a start from the best classical model, a plan, training, and what is to be remembered of it all."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffeo.bases import GaussianMixture
+from diffeo.config import FitConfig
+from diffeo.mixed import Mixed
+from diffeo.prepare import Prepared
+from diffeo.recipes import Plan, build, plan, settings
+from diffeo.rows import Layout, Rows
+from diffeo.starts import MixtureFit, affordable_rows, best_mixture
+from diffeo.training import Interrupted, Problem, Settings, State, train
+from diffeo.units import Unit, fit_units
+
+__all__ = ["Fitted", "fit_density"]
+
+VALID_POINTS = 4  # points of a rounding cell while training
+VALID_ROWS = 20_000  # validation rows looked at while training
+SEARCH_SHARE = 0.3  # of the budget, for the mixture at the start
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained density, how it was made, and where training ended."""
+
+    density: Mixed
+    plan: Plan
+    settings: Settings
+    state: State
+    start: str
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds since the fit began, and how many there are (None: as many as it takes)."""
+
+    began: float
+    budget: float | None
+
+    def past(self, share: float) -> bool:
+        return self.budget is not None and time.monotonic() - self.began > share * self.budget
+
+    def left(self) -> float | None:
+        return None if self.budget is None else self.budget - (time.monotonic() - self.began)
+
+
+def fit_density(
+    data: Prepared,
+    config: FitConfig,
+    clock: Clock,
+    report: Report,
+    stop: Callable[[], bool],
+    earlier: tuple[Plan, Settings, State] | None = None,
+    schedule: tuple[Plan, tuple[float, ...]] | None = None,
+) -> Fitted:
+    """Fit; `earlier` is where an interrupted run stood, `schedule` what a run by the clock recorded, to repeat it."""
+    device = _device(config.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if earlier is None:
+            density, made, how, start = _start(data, config, clock, report, stop, schedule)
+            state = None
+        else:
+            made, how, state = earlier
+            density, start = build(made, data.layout), ""
+    reserve = 0.0 if clock.budget is None else _cost_of_scoring(density, data)
+    density.to(device)
+    problem = _problem(density, data, device)
+    left = clock.left()
+    budget = None if left is None else max(0.5, left - reserve - 0.02 * (clock.budget or 0.0))
+    if state is not None and budget is not None:
+        budget += state.seconds
+    state = state or State()
+    try:
+        for record in train(problem, how, state, budget, stop):
+            report(record)
+    except Interrupted as end:
+        end.run = (made, how, state)
+        raise
+    return Fitted(density.cpu().eval(), made, how, state, start)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+# The start ----------------------------------------------------------------------------------------------------------
+
+
+def _start(
+    data: Prepared,
+    config: FitConfig,
+    clock: Clock,
+    report: Report,
+    stop: Callable[[], bool],
+    schedule: tuple[Plan, tuple[float, ...]] | None,
+) -> tuple[Mixed, Plan, Settings, str]:
+    """A density at its start: units, frequencies, and where the recipe takes one, the mixture fitted by EM."""
+    n, layout = data.train.n, data.layout
+    chosen = choose_units(layout, data.x_train, data.train)
+    given = _given_units(layout, data.train)
+    wants = config.recipe == "auto" or config.components is not None
+    generator = torch.Generator().manual_seed(config.seed)
+    mixture: MixtureFit | None = None
+    seconds = None if clock.budget is None else SEARCH_SHARE * clock.budget
+    looked_at = affordable_rows(len(layout.smooth), seconds, _most(layout))
+    looked_at = looked_at if schedule is None else schedule[0].start_rows
+    limit = None if schedule is None else schedule[0].start_fits
+
+    def ended(fits: int) -> bool:
+        """By the count that an earlier run recorded, or else by the clock."""
+        return stop() or (fits >= limit if limit is not None else clock.past(2 * SEARCH_SHARE))
+
+    if layout.smooth and wants:
+        report({"stage": "mixture", "message": "fitting Gaussian mixtures to start from"})
+        probe = build(plan(config, n, chosen, given, 1, looked_at), layout)
+        _set_units(probe, chosen, given, data.train)
+        z, z_valid = (_noisy_numbers(probe, rows, generator) for rows in (data.train, data.valid))
+        z = _resampled(z, data.weights, config.seed)
+        mixture = best_mixture(z, z_valid, config.seed, config.components, _most(layout), looked_at, ended)
+        if stop():
+            raise Interrupted("interrupted before training began; nothing was saved")
+        report({"stage": "mixture", "message": f"start: a Gaussian mixture of {mixture.found}"})
+    made = plan(config, n, chosen, given, len(mixture.weights) if mixture is not None else 1, looked_at)
+    how = settings(config, n)
+    if schedule is not None:
+        how = how.model_copy(update={"schedule": schedule[1]})
+    made = made.model_copy(update={"start_fits": mixture.fits if mixture is not None else 0})
+    density = build(made, layout)
+    _set_units(density, chosen, given, data.train)
+    if density.masses is not None:
+        density.masses.start(data.train.codes, data.weights)
+    if mixture is not None and density.rest is not None:
+        _set_mixture(density.rest, mixture)
+    return density, made, how, mixture.found if mixture is not None else "the identity over a normal"
+
+
+def choose_units(layout: Layout, x: np.ndarray, rows: Rows) -> list[Unit]:
+    """For every number: by its kind where that says so, else by the shape of the values."""
+    chosen = []
+    for j, (_, column) in enumerate(layout.smooth):
+        present = ~rows.atom[:, j].numpy()
+        low, width = rows.low[present, j].numpy(), rows.width[present, j].numpy()
+        middle = low + 0.5 * width
+        positive = column.positive and bool(len(low)) and bool((low > 0).all())
+        if not len(middle):
+            chosen.append(Unit())
+        elif column.kind == "positive":
+            chosen.append(Unit("log", bent=Unit.choose(np.log(middle)).bent))
+        else:
+            chosen.append(Unit.choose(middle, positive, column.bounds))
+    return chosen
+
+
+def _given_units(layout: Layout, rows: Rows) -> list[Unit]:
+    numbers = rows.given_numbers.numpy()
+    return [Unit.choose(numbers[:, j]) for j in range(numbers.shape[1])]
+
+
+def _set_units(density: Mixed, chosen: list[Unit], given: list[Unit], rows: Rows) -> None:
+    if density.units is not None:
+        fitted = fit_units(chosen, rows.low + 0.5 * rows.width, ~rows.atom)
+        density.units.load_state_dict(fitted.state_dict())
+        density.set_slopes()
+    if density.given_units is not None:
+        numbers = rows.given_numbers
+        fitted = fit_units(given, numbers, torch.ones_like(numbers, dtype=torch.bool))
+        density.given_units.load_state_dict(fitted.state_dict())
+
+
+def _noisy_numbers(density: Mixed, rows: Rows, generator: torch.Generator) -> np.ndarray:
+    """One draw of the numbers in unit spread, free places filled: float64 [n, d]."""
+    noise = torch.rand(rows.low.shape, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        return density.numbers(rows, noise)[0].double().numpy()
+
+
+def _resampled(z: np.ndarray, weights: Tensor, seed: int) -> np.ndarray:
+    """Rows drawn by their weights, where these differ: EM itself knows no weights."""
+    if bool((weights == weights[0]).all()):
+        return z
+    share = weights.double().numpy()
+    return z[np.random.default_rng(seed).choice(len(z), len(z), p=share / share.sum())]
+
+
+def _most(layout: Layout) -> int:
+    """The largest mixture that stays affordable in so many dimensions."""
+    d = max(1, len(layout.smooth))
+    return max(1, min(32, 2048 // d, 1_000_000 // (d * d)))
+
+
+def _set_mixture(flow: torch.nn.Module, fit: MixtureFit) -> None:
+    """Give the flow's mixture the moments that EM found."""
+    weights, means, covariances = (torch.from_numpy(part) for part in fit[:3])
+    found = GaussianMixture.from_moments(weights, means, covariances)
+    for module in flow.modules():
+        if isinstance(module, GaussianMixture):
+            module.load_state_dict(found.state_dict())
+
+
+# The training problem -----------------------------------------------------------------------------------------------
+
+
+def _problem(density: Mixed, data: Prepared, device: torch.device) -> Problem:
+    train_rows = data.train.to(device)
+    few = slice(0, VALID_ROWS)
+    valid, valid_weights = data.valid[few].to(device), data.valid_weights[few].to(device)
+    d = len(data.layout.smooth)
+
+    def log_probs(rows: Tensor) -> Tensor:
+        batch = train_rows[rows.to(device)]
+        return density.part_log_probs(batch, torch.rand(batch.n, d, dtype=torch.float64, device=device))
+
+    def validate() -> Tensor:
+        found = density.score(valid, VALID_POINTS).clamp(min=-1e6)
+        return (found * valid_weights[:, None]).sum(0) / valid_weights.sum()
+
+    def explain(rows: Tensor) -> str:
+        return _culprits(density, data, rows)
+
+    return Problem(density.parts, log_probs, validate, data.weights.to(device), explain)
+
+
+def _culprits(density: Mixed, data: Prepared, rows: Tensor) -> str:
+    """The rows that a step failed on, and the columns that are furthest out in them."""
+    rows = rows[:5].cpu()
+    listed = ", ".join(str(data.numbers[int(row)]) for row in rows) or "none by itself"
+    names = [column.name for _, column in data.layout.smooth]
+    if density.units is None or not len(rows) or not names:
+        return f"rows in question: {listed}"
+    z = density.cpu().numbers(data.train[rows], torch.full((len(rows), len(names)), 0.5, dtype=torch.float64))[0]
+    furthest = {names[int(j)] for j in z.abs().nan_to_num(float("inf")).argmax(1)}
+    return f"rows in question: {listed}; columns furthest out: {', '.join(sorted(furthest))}"
+
+
+def _cost_of_scoring(density: Mixed, data: Prepared) -> float:
+    """Seconds that the last look at the held-out rows and at a sample of the others will take, measured on a few."""
+    few = data.valid[:256]
+    density.score(few[:8])  # the first call is slower
+    began = time.monotonic()
+    density.score(few)
+    return (time.monotonic() - began) * (data.valid.n + min(data.train.n, 10_000)) / max(few.n, 1)

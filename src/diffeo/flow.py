@@ -1,0 +1,273 @@
+"""The density of data by a transform to noise: log p(x) = log p(z) + log|det dz/dx| (arXiv 1912.02762).
+
+This is the door: shapes, dtypes, missing values and contexts are checked here, once, and told in one line that names
+the argument, what was expected, what came, and what to do. Inside, code trusts.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from diffeo.bases import Density
+from diffeo.errors import DataError, ShapeError
+from diffeo.scalars import working_dtype
+from diffeo.transforms.base import Chain, Transform, common_context
+
+__all__ = ["Density", "Flow", "FlowDistribution", "Mixture"]
+
+CHUNK = 2**20  # numbers moved at a time when sampling
+
+
+class Flow(Density):
+    """A transform and a base. Any real row gives a finite log-density or -inf, never NaN.
+
+    ``event_shape`` is that of the data, by default the base's. A NaN in x raises DataError naming the row, or with
+    ``on_nan="nan"`` gives NaN in that row alone.
+
+    >>> from diffeo import bases, nets, scalars
+    >>> from diffeo.transforms import Coupling, Partition
+    >>> flow = Flow(Coupling(Partition.halves(2), scalars.spline(), nets.MLP), bases.StandardNormal(2))
+    >>> flow.log_prob(torch.zeros(1, 2)).detach()
+    tensor([-1.8379])
+    >>> flow.sample(3).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        transform: Transform,
+        base: Density,
+        event_shape: tuple[int, ...] | None = None,
+        on_nan: Literal["raise", "nan"] = "raise",
+    ) -> None:
+        super().__init__()
+        self.transform, self.base, self.on_nan = transform, base, on_nan
+        self.event_shape = tuple(base.event_shape if event_shape is None else event_shape)
+        self.context_features = common_context(transform, base)
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Log-density in nats of x [n, *event] given context [n, c]: [n], of x's dtype, never below float32."""
+        self._check(x, context, "x", self.event_shape)
+        rows = x.flatten(1)
+        finite = rows.isfinite().all(1)
+        z, log_det = self.transform(torch.where(_along(finite, x), x, 0.0), context)
+        log_prob = self.base.log_prob(z, context) + log_det
+        missing = torch.where(rows.isnan().any(1), math.nan, -math.inf)
+        return torch.where(finite, log_prob, missing.to(log_prob.dtype)).to(working_dtype(x, log_prob))
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """n draws [n, *event]; given context [m, c], n for each of its rows, [n, m, *event].
+
+        All the noise is drawn first and then moved in pieces, so that memory is bounded and the draw is not changed.
+        """
+        z, shape, context = self._noise(n, context, generator)
+        size = max(1, CHUNK // max(1, math.prod(self.event_shape)))
+        starts = range(0, max(1, len(z)), size)
+        pieces = [
+            self.transform.inverse(z[i : i + size], None if context is None else context[i : i + size])[0]
+            for i in starts
+        ]
+        return torch.cat(pieces).reshape(*shape, *self.event_shape)
+
+    def sample_and_log_prob(
+        self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draws and their log-densities, differentiable in the parameters where the base's draws are."""
+        z, shape, context = self._noise(n, context, generator)
+        x, log_det = self.transform.inverse(z, context)
+        log_prob = self.base.log_prob(z, context) - log_det
+        return x.reshape(*shape, *self.event_shape), log_prob.reshape(shape)
+
+    def to_latent(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Data x [n, *event] -> noise z [n, *latent]."""
+        self._check(x, context, "x", self.event_shape)
+        return self.transform(x, context)[0]
+
+    def from_latent(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Noise z [n, *latent] -> data x [n, *event]."""
+        self._check(z, context, "z", self.base.event_shape)
+        return self.transform.inverse(z, context)[0]
+
+    def trace(self, z: Tensor, context: Tensor | None = None) -> list[Tensor]:
+        """Every step from noise to data: z first, then the outcome of each transform, x last."""
+        self._check(z, context, "z", self.base.event_shape)
+        steps = [z]
+        for transform in _stairs(self.transform):
+            steps.append(transform.inverse(steps[-1], context)[0])
+        return steps
+
+    def distribution(self, context: Tensor | None = None) -> "FlowDistribution":
+        """This density as a torch Distribution; given context [*batch, c], of that batch shape."""
+        if context is not None:
+            self._check_context(context, None)
+        elif self.context_features:
+            self._check_context(None, None)
+        return FlowDistribution(self, context)
+
+    def _noise(
+        self, n: int, context: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, tuple[int, ...], Tensor | None]:
+        """Noise in one run of rows [rows, *latent], the shape of those rows, and each row's context."""
+        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+            raise ShapeError(f"n: expected a number of draws, 0 or more, got {n!r}")
+        self._check_context(context, None)
+        if context is not None and context.ndim != 2:
+            raise ShapeError(f"context: expected shape [m, {self.context_features}], got {list(context.shape)}")
+        z = self.base.sample(n, context, generator)
+        shape = (n,) if context is None else (n, context.shape[0])
+        if context is not None:
+            context = context.expand(n, *context.shape).reshape(-1, context.shape[-1])
+        return z.reshape(math.prod(shape), *self.base.event_shape), shape, context
+
+    def _check(self, x: Tensor, context: Tensor | None, name: str, event: tuple[int, ...]) -> None:
+        if not isinstance(x, Tensor):
+            raise DataError(f"{name}: expected a torch.Tensor, got {type(x).__name__}; pass torch.as_tensor({name})")
+        wanted = ", ".join(["n", *map(str, event)])
+        if x.ndim == len(event) and tuple(x.shape) == event:
+            raise ShapeError(f"{name}: expected shape [{wanted}], got one row {list(x.shape)}; pass {name}[None]")
+        if tuple(x.shape[1:]) != event or x.ndim == 0:
+            hint = f"this flow has events of shape {list(event)}"
+            raise ShapeError(f"{name}: expected shape [{wanted}], got {list(x.shape)}; {hint}")
+        _check_values(x, name, self.on_nan)
+        self._check_context(context, x.shape[0])
+
+    def _check_context(self, context: Tensor | None, rows: int | None) -> None:
+        wanted = self.context_features
+        if context is None:
+            if wanted:
+                raise ShapeError(f"context: this flow takes {wanted} context features, got none; pass context=")
+            return
+        if not wanted:
+            raise ShapeError("context: this flow takes no context, got one; leave context= out")
+        if not isinstance(context, Tensor):
+            raise DataError(f"context: expected a torch.Tensor, got {type(context).__name__}; pass torch.as_tensor(it)")
+        if context.ndim < 1 or context.shape[-1] != wanted or (context.ndim != 2 and rows is not None):
+            shape = f"[{'n' if rows is None else rows}, {wanted}]"
+            raise ShapeError(f"context: expected shape {shape}, got {list(context.shape)}")
+        if rows is not None and context.shape[0] != rows:
+            raise ShapeError(f"context: expected one row per row of data, {rows}, got {context.shape[0]}; repeat it")
+        _check_values(context, "context", "raise")
+
+
+def _check_values(x: Tensor, name: str, on_nan: str) -> None:
+    if not x.dtype.is_floating_point:
+        raise DataError(f"{name}: expected floating-point numbers, got {x.dtype}; pass {name}.float()")
+    if on_nan == "raise" and _any(x.isnan()):
+        row = int(x.isnan().flatten(1).any(1).nonzero()[0]) if x.ndim > 1 else 0
+        raise DataError(f"{name}: expected numbers, got NaN in row {row}; drop such rows or fill them first")
+
+
+def _any(mask: Tensor) -> bool:
+    """Whether any is true; where values cannot be looked at (export, compile, vmap), False."""
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        return bool(mask.any())
+    except RuntimeError:
+        return False
+
+
+def _along(rows: Tensor, x: Tensor) -> Tensor:
+    """rows [n] shaped to broadcast against x [n, *event]."""
+    return rows.view(-1, *(1,) * (x.ndim - 1))
+
+
+def _stairs(transform: Any) -> list[Transform]:
+    """The single steps of nested chains, from noise to data."""
+    if not isinstance(transform, Chain):
+        return [transform]
+    return [step for part in reversed(transform.transforms) for step in _stairs(part)]
+
+
+class FlowDistribution(Distribution):
+    """A Flow, given its context, in the shape of torch.distributions."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, flow: Flow, context: Tensor | None) -> None:
+        self.flow, self.context = flow, context
+        batch = torch.Size() if context is None else context.shape[:-1]
+        self.has_rsample = getattr(flow.base, "reparametrised", False)
+        super().__init__(batch, torch.Size(flow.event_shape), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """value [*sample, *batch, *event] -> [*sample, *batch]."""
+        lead = value.shape[: value.ndim - len(self.event_shape)]
+        lead = torch.broadcast_shapes(lead, self.batch_shape)
+        rows = value.expand(*lead, *self.event_shape).reshape(-1, *self.event_shape)
+        return self.flow.log_prob(rows, self._contexts(lead)).reshape(lead)
+
+    def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        if not self.has_rsample:
+            raise NotImplementedError(f"{type(self.flow.base).__name__} cannot be sampled differentiably; use sample()")
+        return self._draw(sample_shape)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        return self._draw(sample_shape)
+
+    def _draw(self, sample_shape: Sequence[int]) -> Tensor:
+        shape = (*sample_shape, *self.batch_shape, *self.event_shape)
+        context = self._contexts(self.batch_shape)
+        return self.flow.sample_and_log_prob(math.prod(sample_shape), context)[0].reshape(shape)
+
+    def _contexts(self, lead: torch.Size) -> Tensor | None:
+        """One row of context for each of the rows of shape ``lead``, flattened."""
+        if self.context is None:
+            return None
+        return self.context.expand(*lead, -1).reshape(-1, self.context.shape[-1])
+
+
+class Mixture(Density):
+    """sum_k w_k p_k(x) of densities with one event shape, w = softmax(logits).
+
+    >>> from diffeo.bases import StandardNormal
+    >>> Mixture([StandardNormal(1), StandardNormal(1)]).log_prob(torch.zeros(1, 1)).detach()
+    tensor([-0.9189])
+    """
+
+    def __init__(self, densities: Sequence[Density], logits: Tensor | None = None) -> None:
+        super().__init__()
+        shapes = {tuple(density.event_shape) for density in densities}
+        if len(shapes) != 1:
+            raise ShapeError(f"densities: expected one event shape, got {sorted(shapes)}")
+        self.densities = nn.ModuleList(densities)
+        self.event_shape = shapes.pop()
+        self.context_features = common_context(*densities)
+        self.logits = nn.Parameter(torch.zeros(len(densities)) if logits is None else logits.detach().clone())
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        parts = torch.stack([density(x, self._context(density, context)) for density in self.densities])
+        weighted = parts + torch.log_softmax(self.logits, 0)[:, None]
+        possible = (weighted > -math.inf).any(0)  # where no part can be, logsumexp has no gradient
+        return torch.where(possible, torch.where(possible, weighted, 0.0).logsumexp(0), -math.inf)
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        shape = (n,) if context is None else (n, context.shape[0])
+        weights = torch.softmax(self.logits.double(), 0)
+        level = torch.rand(shape, generator=generator, dtype=torch.float64, device=weights.device)
+        which = torch.bucketize(level, weights.cumsum(0)[:-1], right=True)
+        draws = [self._lead(density, n, context, generator) for density in self.densities]
+        return torch.stack(draws)[which, *torch.meshgrid(*(torch.arange(s) for s in shape), indexing="ij")]
+
+    def _lead(self, density: nn.Module, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """n draws from one part, with the leading shape of the whole."""
+        own = self._context(density, context)
+        if context is None or own is not None:
+            return density.sample(n, own, generator)  # type: ignore[operator]
+        rows = density.sample(n * context.shape[0], None, generator)  # type: ignore[operator]
+        return rows.reshape(n, context.shape[0], *self.event_shape)
+
+    @staticmethod
+    def _context(density: nn.Module, context: Tensor | None) -> Tensor | None:
+        return context if density.context_features else None

@@ -1,0 +1,500 @@
+"""A model: a schema and a density that belong together, and how they came about. Fit, score, sample, save, load."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import ValidationError
+
+from diffeo import artefact
+from diffeo.baselines import Gaussian, Marginals
+from diffeo.card import Card
+from diffeo.config import FitConfig, first_fault
+from diffeo.data.frames import Restore, to_table
+from diffeo.data.schema import Schema
+from diffeo.errors import DataError, ModelError
+from diffeo.fitting import Clock, Fitted, fit_density
+from diffeo.mixed import Mixed
+from diffeo.prepare import Prepared, prepare
+from diffeo.processors import threads
+from diffeo.recipes import Plan, build
+from diffeo.report.findings import Findings, Step, baseline_of, compare, score_of, summarise
+from diffeo.report.page import write_report
+from diffeo.rows import Layout
+from diffeo.training import Interrupted, Settings, State
+from diffeo.version import __version__
+
+__all__ = ["Model", "fit"]
+
+PERCENTILE_ROWS = 10_000  # training rows that scores are ranked among
+SAMPLE_ROWS = 10_000  # rows drawn at a time, and rows that a report draws
+STATE = "resume"
+HISTORY, FINDINGS = "history.jsonl", "findings.json"
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Model:
+    """A fitted density of tables. Frames go in and come back as they were: polars, pandas, arrow, arrays.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(300, 2)) * [1, 100]
+    >>> model = Model.fit(x, config=FitConfig(epochs=1, hidden=8))
+    >>> model.log_prob(x).shape, model.sample(5).shape
+    ((300,), (5, 2))
+    """
+
+    def __init__(self, card: Card, density: Mixed, findings: Findings, folder: Path | None = None) -> None:
+        self.card, self.density, self.findings, self.folder = card, density, findings, folder
+        self._restore: Restore | None = None
+
+    @property
+    def schema(self) -> Schema:
+        """The columns and their kinds."""
+        return self.card.data_schema
+
+    # Fitting ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def fit(
+        cls,
+        data: Any,
+        *,
+        config: FitConfig | None = None,
+        valid: Any = None,
+        out: str | Path | None = None,
+        overwrite: bool = False,
+        resume: bool = False,
+        schedule: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> "Model":
+        """Fit a density to a frame, an array or the path of a file, and save it in the folder `out` if one is named.
+
+        `valid`: rows to validate on, instead of held-out ones. `resume`: go on with the interrupted run in `out`.
+        `schedule`: a model whose run by the clock is to be repeated. `progress` is called with records: messages, and
+        one after every round. Raises DataError for data that cannot be modelled, ModelError for `out`,
+        TrainingError where training diverges, Interrupted after Ctrl-C or SIGTERM, with the state saved.
+        """
+        config = config or FitConfig()
+        report = progress or (lambda record: None)
+        clock = Clock(time.monotonic(), config.budget)
+        folder = None if out is None else artefact.open_folder(out, overwrite, resume)
+        if resume and folder is not None and not (folder / artefact.RESUME).exists():
+            if (folder / artefact.MODEL).exists():
+                report({"message": f"{folder} is finished already"})
+                return cls.load(folder)
+            raise ModelError(f"{folder} holds no interrupted run to go on with; leave --resume out")
+        with threads(config.threads), _signals(folder is not None) as stopped:
+            prepared = prepare(_found(data), _found(valid), config, lambda text: report({"message": text}))
+            earlier = _earlier(folder, config, prepared) if resume and folder is not None else None
+            replayed = None if schedule is None else _schedule(Path(schedule), config)
+            try:
+                fitted = fit_density(prepared, config, clock, report, stopped, earlier, replayed)
+            except Interrupted as end:
+                _save_state(folder, config, prepared, end)
+                raise
+            model = cls._of(prepared, config, fitted, clock)
+        model._restore = None if isinstance(data, str | Path) else to_table(data)[1]
+        if folder is not None:
+            model.save(folder, overwrite=True)
+            artefact.clear_resume(folder)
+        return model
+
+    @classmethod
+    def _of(cls, data: Prepared, config: FitConfig, fitted: Fitted, clock: Clock) -> "Model":
+        """Score what was held out, and write down everything that is to be remembered."""
+        density, state = fitted.density, fitted.state
+        each = density.score(data.valid).numpy()
+        valid = each.sum(1)
+        some = np.random.default_rng(0).permutation(data.train.n)[:PERCENTILE_ROWS]
+        ranked = density.score(data.train[torch.from_numpy(np.sort(some))]).sum(1).numpy()
+        score = score_of(valid)
+        card = Card(
+            version=__version__,
+            torch=str(torch.__version__),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            source=data.source,
+            frame=data.frame,
+            fingerprint=data.fingerprint,
+            rows=data.rows,
+            rows_train=data.train.n,
+            rows_valid=data.valid.n,
+            rows_with_holes=data.rows_with_holes,
+            holes=data.holes,
+            config=config,
+            plan=fitted.plan,
+            training=fitted.settings,
+            data_schema=data.schema,
+            start=fitted.start,
+            start_log_prob=state.history[0]["valid"],
+            valid_log_prob=score.mean,
+            valid_standard_error=score.standard_error,
+            parts={name: float(each[:, j].clip(-1e6).mean()) for j, (name, _) in enumerate(density.parts)},
+            bounds=tuple(data.layout.rounded),
+            percentiles=tuple(float(q) for q in np.quantile(ranked.clip(-1e30), np.linspace(0, 1, 1001))),
+            parameters=sum(p.numel() for p in density.parameters()),
+            epochs=state.history[-1]["epoch"],
+            steps=state.step,
+            skipped=state.skipped,
+            returns=state.returns,
+            seconds=round(time.monotonic() - clock.began, 3),
+            schedule=tuple(state.schedule),
+        )
+        return cls(card, density, _findings(card, data, valid, state))
+
+    # Scoring ----------------------------------------------------------------------------------------------------
+
+    def log_prob(self, data: Any) -> np.ndarray:
+        """Log-density in nats of each row of a frame, an array or a file, in the units of the data: float64 [n].
+
+        Discrete columns and rounding cells count with their log-probabilities. NaN where a cell is missing, -inf
+        where a row is impossible. Raises DataError where the data does not fit the schema.
+        """
+        x = self.schema.encode(self._same_names(data))
+        found = np.full(len(x), np.nan)
+        whole = ~np.isnan(x).any(1)
+        with threads(None):
+            found[whole] = self.density.log_prob(torch.from_numpy(x[whole])).numpy()
+        if np.isnan(found[whole]).any():
+            row = int(np.flatnonzero(whole)[np.isnan(found[whole])][0]) + 1
+            raise ModelError(f"the log-density of row {row} is not a number; the model is damaged, fit it again")
+        return found
+
+    def score_table(self, table: pa.Table) -> pa.Table:
+        """One line a row: log_prob; percentile, the share of training rows (in %) that are no more probable; and the
+        reason where a row could not be scored."""
+        x = self.schema.encode(table)
+        log_prob = self.log_prob(table)
+        percentile = 100.0 * np.searchsorted(self.card.percentiles, log_prob, side="right") / 1001
+        missing = np.isnan(log_prob)
+        reasons: list[str | None] = [None] * len(x)
+        for row in np.flatnonzero(missing):
+            names = [c.name for c, hole in zip(self.schema.columns, np.isnan(x[row]), strict=True) if hole]
+            reasons[row] = f"missing: {', '.join(names)}"
+        return pa.table(
+            {
+                "log_prob": pa.array(log_prob, mask=missing),
+                "percentile": pa.array(percentile, mask=missing),
+                "reason": pa.array(reasons, pa.string()),
+            }
+        )
+
+    # Sampling ---------------------------------------------------------------------------------------------------
+
+    def sample(self, n: int, *, given: Any = None, seed: int | None = None) -> Any:
+        """n new rows, in the kind of frame that the model was fitted to (arrow for files). With `given` columns in
+        the model, one row for each of n rows of `given`; the same seed gives the same rows."""
+        tables = list(self.samples(n, given=None if given is None else to_table(given)[0], seed=seed))
+        return self._as_fitted(pa.concat_tables(tables))
+
+    def samples(self, n: int, *, given: pa.Table | None = None, seed: int | None = None) -> Iterator[pa.Table]:
+        """The same as arrow tables of at most 10,000 rows, one at a time."""
+        columns = (*self.schema.row_columns,)
+        for x in self._drawn(n, given, seed):
+            yield self.schema.decode(x, columns)
+
+    def _drawn(self, n: int, given: pa.Table | None, seed: int | None) -> Iterator[np.ndarray]:
+        """Encoded rows [at most 10,000, D_row]."""
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise DataError(f"n: expected a number of rows, 1 or more, got {n!r}")
+        known = self._given_rows(n, given)
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        with threads(None):
+            for start in range(0, n, SAMPLE_ROWS):
+                rows = self.density.layout.rows(known[start : start + SAMPLE_ROWS])
+                yield self.density.sample_given(rows, generator)
+
+    def _given_rows(self, n: int, given: pa.Table | None) -> np.ndarray:
+        """Encoded rows [n, D] with the given columns filled, repeated as often as needed."""
+        places = [i for i, column in enumerate(self.schema.columns) if column.role == "given"]
+        if given is None and places:
+            names = ", ".join(self.schema.columns[i].name for i in places)
+            raise DataError(f"given: this density is conditioned on {names}; pass rows of them as given=")
+        x = np.zeros((n, len(self.schema.columns)))
+        if given is None:
+            return x
+        if not places:
+            raise DataError("given: this density is not conditioned on any column; leave given= out")
+        columns = [column.name for column in self.schema.given_columns if column.name in given.column_names]
+        known = self.schema.encode(given.select(columns), given_only=True)
+        if np.isnan(known).any():
+            row, column = np.argwhere(np.isnan(known))[0]
+            name = self.schema.given_columns[column].name
+            raise DataError(f"given: row {row + 1} lacks {name!r}; fill it or drop the row")
+        if not len(known):
+            raise DataError("given: expected at least one row, got none")
+        x[:, places] = np.resize(known, (n, len(places))) if len(known) < n else known[:n]
+        return x
+
+    def _as_fitted(self, table: pa.Table) -> Any:
+        """A table in the kind of frame that the model was fitted to."""
+        if self._restore is not None:
+            return self._restore(table)
+        if self.card.frame in ("array", "tensor"):
+            array = np.stack([column.to_numpy().astype(float) for column in table.columns], 1)
+            return torch.from_numpy(array) if self.card.frame == "tensor" else array
+        if self.card.frame == "dict":
+            return table.to_pydict()
+        if self.card.frame == "pandas":
+            return table.to_pandas()
+        if self.card.frame == "polars":
+            import narwhals as nw
+
+            return nw.from_arrow(table, backend="polars").to_native()
+        return table
+
+    def _same_names(self, data: Any) -> pa.Table:
+        table, _ = to_table(data)
+        if isinstance(data, pa.Table):
+            return table
+        if isinstance(data, str | Path):
+            from diffeo.data.files import read
+
+            return read(str(_found(data)), types=self.schema.types)
+        return table
+
+    # Saving -----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model into a folder: weights first, `model.json` last, so that no half-written model is ever
+        seen. Raises ModelError where a model is there already, or where nothing can be written."""
+        folder = artefact.open_folder(path, overwrite, resume=False)
+        lines = [json.dumps(step.model_dump(mode="json")) for step in self.findings.history]
+        artefact.write_text(folder / HISTORY, "".join(f"{line}\n" for line in lines))
+        artefact.write_text(folder / FINDINGS, self.findings.to_json())
+        record = self.card.model_dump(mode="json")
+        artefact.write_set(folder, artefact.MODEL, record, self.density.state_dict(), "weights")
+        self.folder = folder
+        return folder
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Model":
+        """The model in a folder, equal bit for bit to the one saved; nothing in it is run as code. Raises ModelError
+        where it is missing, damaged, altered, foreign or newer than this diffeo."""
+        folder = Path(path)
+        record = artefact.read_json(folder)
+        tensors = artefact.read_tensors(folder, record, "weights")
+        fields = {name: value for name, value in record.items() if name not in ("weights", "weights_bytes")}
+        try:
+            card = Card.model_validate(fields)
+        except ValidationError as fault:
+            raise ModelError(f"{folder / artefact.MODEL} is damaged: {first_fault(fault)}") from None
+        density = _rebuilt(card.plan, Layout(card.data_schema), tensors, folder)
+        try:
+            findings = Findings.from_json((folder / FINDINGS).read_text(encoding="utf-8"))
+        except OSError as fault:
+            raise ModelError(f"{folder / FINDINGS} cannot be read: {fault.strerror or fault}") from None
+        return cls(card, density, findings, folder)
+
+    # Telling ----------------------------------------------------------------------------------------------------
+
+    def report(self, data: Any = None, *, folder: str | Path | None = None) -> Path:
+        """Write report.html and report.json into the model's folder (or `folder`); the path of the page.
+
+        With `data` the scores, marginals and pairs are of these rows, else of those that the fit held out and saw.
+        """
+        target = folder or self.folder
+        if target is None:
+            raise ModelError("folder: this model is not saved; save it, or pass the folder to write the report into")
+        findings = self.findings if data is None else self._findings_of(data)
+        if not self.schema.given_columns:
+            samples = np.concatenate(list(self._drawn(SAMPLE_ROWS, None, 0)))
+            findings = compare(findings, samples, self.schema)
+        return write_report(findings, target)
+
+    def _findings_of(self, data: Any) -> Findings:
+        """The findings with scores and summaries of other rows."""
+        x = self.schema.encode(self._same_names(data))
+        whole = ~np.isnan(x).any(1)
+        if whole.sum() < 2:
+            raise DataError("the data has fewer than 2 rows without missing cells; a report needs them")
+        x = x[whole]
+        with threads(None):
+            log_prob = self.density.log_prob(torch.from_numpy(x)).numpy()
+        marginals, pairs = summarise(x, self.schema)
+        baselines = [baseline_of(name, log_prob, kind.fit(x, self.schema).log_prob(x)) for name, kind in _BASELINES]
+        notes = (*self.findings.notes, "The scores, marginals and pairs are of the data named for this report.")
+        return self.findings.model_copy(
+            update={
+                "data": Path(data).name if isinstance(data, str | Path) else "a frame",
+                "rows_valid": len(x),
+                "model": score_of(log_prob),
+                "baselines": tuple(baselines),
+                "marginals": marginals,
+                "pairs": pairs,
+                "notes": notes,
+            }
+        )
+
+    def info(self) -> list[str]:
+        """Lines that say what the model is."""
+        card = self.card
+        score = "" if card.valid_log_prob is None else f"{card.valid_log_prob:.4f} nats a held-out row"
+        error = "" if card.valid_standard_error is None else f" (standard error {card.valid_standard_error:.4f})"
+        return [
+            f"{card.recipe} fitted on {card.source}: {score}{error}",
+            f"{card.rows} rows: {card.rows_train} learned from, {card.rows_valid} held out, "
+            f"{card.rows_with_holes} with missing cells",
+            f"started from {card.start} ({card.start_log_prob:.4f}); {card.parameters:,} parameters",
+            f"{card.epochs:.4g} epochs in {card.seconds:.0f} s, seed {card.config.seed}; "
+            f"diffeo {card.version}, torch {card.torch}",
+            *self.schema.describe(),
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.info())
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
+_BASELINES: tuple[tuple[str, Any], ...] = (("Gaussian", Gaussian), ("product of marginals", Marginals))
+
+
+def fit(data: Any, **options: Any) -> Model:
+    """Fit a density to a frame, an array or a file: `Model.fit` with the fields of FitConfig as keywords.
+
+    >>> model = fit({"x": [i % 7 / 3 + i / 100 for i in range(200)]}, epochs=1, hidden=8)
+    >>> model.card.rows
+    200
+    """
+    own = ("valid", "out", "overwrite", "resume", "schedule", "progress")
+    arguments = {name: options.pop(name) for name in own if name in options}
+    config = FitConfig.read(**options)
+    assert isinstance(config, FitConfig)
+    return Model.fit(data, config=config, **arguments)
+
+
+def _found(data: Any) -> Any:
+    """A path, or the embedded data set of that name."""
+    if not isinstance(data, str | Path):
+        return data
+    from diffeo.data.embedded import path_of
+
+    return path_of(str(data))
+
+
+def _rebuilt(plan: Plan, layout: Layout, tensors: dict[str, torch.Tensor], folder: Path) -> Mixed:
+    """The density of a plan filled with tensors; its size is checked before anything is allocated."""
+    with torch.device("meta"):
+        expected = sum(value.numel() for value in build(plan, layout).state_dict().values())
+    found = sum(value.numel() for value in tensors.values())
+    if expected != found:
+        raise ModelError(
+            f"{folder}: the plan asks for {expected:,} numbers and the weights hold {found:,}; it is damaged"
+        )
+    density = build(plan, layout)
+    artefact.fill(density, tensors, str(folder))
+    density.set_slopes()
+    return density.eval()
+
+
+def _findings(card: Card, data: Prepared, valid: np.ndarray, state: State) -> Findings:
+    marginals, pairs = summarise(data.x_train, data.schema)
+    weights = data.weights.double().numpy()
+    baselines = [
+        baseline_of(name, valid, kind.fit(data.x_train, data.schema, weights).log_prob(data.x_valid))
+        for name, kind in _BASELINES
+    ]
+    history = [{key: record.get(key) for key in Step.model_fields} for record in state.history]
+    return Findings.of(
+        data.schema,
+        data=card.source,
+        recipe=card.recipe,
+        fingerprint=card.fingerprint,
+        rows_train=card.rows_train,
+        rows_valid=card.rows_valid,
+        rows_with_holes=card.rows_with_holes,
+        model=score_of(valid),
+        baselines=tuple(baselines),
+        history=tuple(history),
+        marginals=marginals,
+        pairs=pairs,
+        parameters=card.parameters,
+        epochs=card.epochs,
+        seconds=card.seconds,
+        seed=card.config.seed,
+        versions={"diffeo": card.version, "torch": card.torch},
+    )
+
+
+# Interruption and repetition ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _signals(catch: bool) -> Iterator[Callable[[], bool]]:
+    """Within, the first Ctrl-C or SIGTERM is only noted, so that the state can be saved; the second stops at once."""
+    noted: list[int] = []
+    if not catch or threading.current_thread() is not threading.main_thread():
+        yield lambda: bool(noted)
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _save_state(folder: Path | None, config: FitConfig, data: Prepared, end: Interrupted) -> None:
+    """Keep where an interrupted run stood."""
+    if folder is None or end.run is None:
+        return
+    plan, settings, state = end.run
+    record = {
+        "format": artefact.FORMAT,
+        "format_version": artefact.FORMAT_VERSION,
+        "config": config.model_dump(mode="json"),
+        "plan": plan.model_dump(mode="json"),
+        "training": settings.model_dump(mode="json"),
+        "state": state.numbers(),
+        "fingerprint": data.fingerprint,
+    }
+    artefact.write_set(folder, artefact.RESUME, record, state.tensors, STATE)
+
+
+def _earlier(folder: Path, config: FitConfig, data: Prepared) -> tuple[Plan, Settings, State]:
+    """Where the interrupted run in a folder stood. Raises ModelError if options or data are not the same."""
+    record = artefact.read_json(folder, artefact.RESUME)
+    tensors = artefact.read_tensors(folder, record, STATE)
+    try:
+        before = FitConfig.model_validate(record["config"])
+        plan, settings = Plan.model_validate(record["plan"]), Settings.model_validate(record["training"])
+        state = State(**record["state"], tensors=tensors)
+    except (ValidationError, KeyError, TypeError) as fault:
+        raise ModelError(f"{folder / artefact.RESUME} is damaged ({str(fault)[:80]}); start again without it") from None
+    for name in FitConfig.model_fields:
+        if name not in ("threads", "device") and getattr(before, name) != getattr(config, name):
+            asked, was = getattr(config, name), getattr(before, name)
+            raise ModelError(f"{name}: the interrupted run had {was!r}, now {asked!r}; resume with the same options")
+    if record.get("fingerprint") != data.fingerprint:
+        raise ModelError(f"the data is not what the interrupted run in {folder} learned from; start again")
+    return plan, settings, state
+
+
+def _schedule(folder: Path, config: FitConfig) -> tuple[Plan, tuple[float, ...]]:
+    """What a run by the clock recorded."""
+    record = artefact.read_json(folder)
+    try:
+        plan, progress = Plan.model_validate(record["plan"]), tuple(float(value) for value in record["schedule"])
+    except (ValidationError, KeyError, TypeError, ValueError):
+        raise ModelError(f"{folder} records no schedule") from None
+    if plan.recipe != config.recipe:
+        raise ModelError(f"recipe: {folder} was fitted by {plan.recipe}, not {config.recipe}")
+    return plan, progress

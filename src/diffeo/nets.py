@@ -1,0 +1,230 @@
+"""Conditioners: what the parameters of a layer may look at.
+
+Every net is called ``net(h [n, in], context [n, c] or None) -> [out, n]``: feature first, so that each raw parameter
+of a scalar is one contiguous run over the batch. Last layers start at zero, which makes every flow start as the
+identity, and inputs beyond +-5 are softly clipped, so that no layer extrapolates far outside the data it learned
+from.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffeo.errors import ShapeError
+
+__all__ = ["ACTIVATIONS", "MLP", "MaskedMLP", "MaskedNet", "ResMLP", "soft_clip"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "tanh": torch.tanh,
+    "elu": F.elu,
+}
+
+
+def soft_clip(x: Tensor, bound: float = 5.0) -> Tensor:
+    """x within +-bound, then bending smoothly (once differentiable) towards +-(bound + 1).
+
+    >>> soft_clip(torch.tensor([2.0, -1e30]), 5.0)
+    tensor([ 2., -6.])
+    """
+    core = x.clamp(-bound, bound)
+    return core + torch.tanh(x - core)
+
+
+class _Zero(nn.Module):
+    """A last layer: hidden [n, in] -> [out, n], zero until trained."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        weight = self.weight if mask is None else self.weight * mask
+        return torch.addmm(self.bias[:, None], weight, hidden.T)
+
+
+class _Net(nn.Module):
+    """What every conditioner has: its sizes, and the way its inputs are brought to its own dtype and joined."""
+
+    def __init__(self, in_features: int, out_features: int, context_features: int, dropout: float) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.context_features = in_features, out_features, context_features
+        self.dropout = dropout
+
+    def _join(self, h: Tensor, context: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Clipped inputs [n, in + c]."""
+        h = soft_clip(h.to(dtype))
+        if not self.context_features or context is None:
+            return h
+        return torch.cat([h, soft_clip(context.to(dtype))], -1)
+
+    def _drop(self, hidden: Tensor) -> Tensor:
+        return F.dropout(hidden, self.dropout, self.training) if self.dropout else hidden
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features} -> {self.out_features}, context={self.context_features}"
+
+
+class MLP(_Net):
+    """A multilayer perceptron; without inputs and context it is a vector of free constants.
+
+    >>> MLP(2, 5, context=1)(torch.randn(7, 2), torch.randn(7, 1)).shape
+    torch.Size([5, 7])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        hidden: Sequence[int] = (64, 64),
+        context: int = 0,
+        activation: str = "silu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(in_features, out_features, context, dropout)
+        sizes = [in_features + context, *(hidden if in_features + context else ())]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.last = _Zero(sizes[-1], out_features)
+        self._activation = ACTIVATIONS[activation]
+
+    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self._join(h, context, self.last.weight.dtype)
+        for layer in self.hidden:
+            h = self._drop(self._activation(layer(h)))
+        return self.last(h)
+
+
+class _Block(nn.Module):
+    """h + W2 act(W1 act(h)); W2 starts as nearly nothing, so that depth costs no signal."""
+
+    def __init__(self, width: int, activation: Callable[[Tensor], Tensor], dropout: float) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
+        nn.init.uniform_(self.outer.weight, -1e-3, 1e-3)
+        nn.init.zeros_(self.outer.bias)
+        self._activation, self.dropout = activation, dropout
+
+    def forward(self, h: Tensor) -> Tensor:
+        inner = self._activation(self.inner(self._activation(h)))
+        return h + self.outer(F.dropout(inner, self.dropout, self.training) if self.dropout else inner)
+
+
+class ResMLP(_Net):
+    """Residual blocks h + W2 act(W1 act(h)) of one width (arXiv 1603.05027, pre-activation).
+
+    >>> ResMLP(2, 5, width=16, blocks=1)(torch.randn(7, 2)).shape
+    torch.Size([5, 7])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        width: int = 64,
+        blocks: int = 2,
+        context: int = 0,
+        activation: str = "silu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(in_features, out_features, context, dropout)
+        seen = in_features + context
+        self.first = nn.Linear(seen, width) if seen else None
+        self.blocks = nn.ModuleList(
+            _Block(width, ACTIVATIONS[activation], dropout) for _ in range(blocks if seen else 0)
+        )
+        self.last = _Zero(width if seen else 0, out_features)
+        self._activation = ACTIVATIONS[activation]
+
+    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self._join(h, context, self.last.weight.dtype)
+        if self.first is None:
+            return self.last(h)
+        h = self.first(h)
+        for block in self.blocks:
+            h = block(h)
+        return self.last(self._activation(h))
+
+
+class _Masked(nn.Linear):
+    """A linear layer some of whose weights are held at zero: mask [out, in]."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask.float(), persistent=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.linear(h, self.weight * self.mask, self.bias)
+
+
+class MaskedNet(_Net):
+    """MADE (arXiv 1502.03509) over places: output r sees the inputs of places below its own, and all context.
+
+    ``in_places`` and ``out_places`` give the place, 0..p-1, of every input and every output; several may share one.
+
+    >>> net = MaskedNet([0, 0, 1], [0, 1, 1, 1], hidden=(16,))
+    >>> net(torch.randn(7, 3)).shape
+    torch.Size([4, 7])
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        in_places: Sequence[int],
+        out_places: Sequence[int],
+        hidden: Sequence[int] = (64, 64),
+        context: int = 0,
+        activation: str = "silu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(len(in_places), len(out_places), context, dropout)
+        # A unit of degree g may use the inputs in places < g; context has degree 0 and is open to every unit.
+        count = max([*in_places, *out_places], default=-1) + 1
+        before, after = (torch.tensor([int(i) for i in places], dtype=torch.long) for places in (in_places, out_places))
+        degrees = [torch.cat([before + 1, torch.zeros(context, dtype=torch.long)])]
+        lowest = 0 if context or count == 1 else 1
+        degrees += [lowest + torch.arange(size) * (count - lowest) // max(size, 1) for size in hidden]
+        self.hidden = nn.ModuleList(_Masked(high[:, None] >= low) for low, high in pairwise(degrees))
+        self.register_buffer("mask", (after[:, None] >= degrees[-1]).float(), persistent=False)
+        self.last = _Zero(len(degrees[-1]), len(out_places))
+        self._activation = ACTIVATIONS[activation]
+
+    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self._join(h, context, self.last.weight.dtype)
+        for layer in self.hidden:
+            h = self._drop(self._activation(layer(h)))
+        return self.last(h, self.mask)
+
+
+class MaskedMLP(MaskedNet):
+    """MADE over coordinates: the parameters of coordinate i see only coordinates of lower ``order``, and all context.
+
+    ``order[i]`` is the place of coordinate i, a permutation of 0..d-1. The output is [multiplier * d, n], row
+    ``k * d + i`` the k-th parameter of coordinate i, so that ``view(multiplier, d, n)`` is a scalar's raw.
+
+    >>> MaskedMLP([0, 1, 2], 2, hidden=(16,))(torch.randn(7, 3)).shape
+    torch.Size([6, 7])
+    """
+
+    def __init__(
+        self,
+        order: Sequence[int],
+        multiplier: int,
+        hidden: Sequence[int] = (64, 64),
+        context: int = 0,
+        activation: str = "silu",
+        dropout: float = 0.0,
+    ) -> None:
+        places = tuple(int(i) for i in order)
+        if sorted(places) != list(range(len(places))):
+            raise ShapeError(f"order: expected a permutation of 0..{len(places) - 1}, got {list(places)}")
+        super().__init__(places, places * multiplier, hidden, context, activation, dropout)
+        self.order = places

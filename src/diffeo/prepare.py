@@ -1,0 +1,177 @@
+"""From a table and the choices of a fit to rows to learn from: kinds inferred, holes left out, rows held out.
+
+Everything that is left out or held out is counted and said.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from diffeo.config import FitConfig
+from diffeo.data.frames import to_table
+from diffeo.data.schema import Schema
+from diffeo.data.split import held_out, split_by_column, split_by_time
+from diffeo.errors import DataError
+from diffeo.rows import Layout, Rows
+
+__all__ = ["Prepared", "frame_kind", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a fit learns from and validates on; `numbers`: the row numbers of the training rows in the file, from 1."""
+
+    schema: Schema
+    layout: Layout
+    x_train: np.ndarray
+    x_valid: np.ndarray
+    train: Rows
+    valid: Rows
+    weights: Tensor
+    valid_weights: Tensor
+    numbers: np.ndarray
+    rows: int
+    holes: dict[str, int]
+    rows_with_holes: int
+    fingerprint: str
+    source: str
+    frame: str
+
+
+def prepare(data: Any, valid: Any, config: FitConfig, say: Callable[[str], None]) -> Prepared:
+    """Read, infer, encode, split. Raises DataError by name for everything that is not as it should be."""
+    table, _ = to_table(data)
+    schema = _schema(table, config)
+    for line in (*schema.describe(), *schema.notes):
+        say(line)
+    x = schema.encode(table)
+    weights = _weights(table, config.weight)
+    whole = _whole(x, schema, config, say)
+    if valid is None:
+        held = _held(table, config, whole)
+        x_valid, valid_weights = x[whole & held], weights[whole & held]
+    else:
+        held = np.zeros(len(x), bool)
+        other, _ = to_table(valid)
+        x_valid, valid_weights = schema.encode(other), _weights(other, config.weight)
+        kept = _whole(x_valid, schema, config, say)
+        x_valid, valid_weights = x_valid[kept], valid_weights[kept]
+    learned = whole & ~held
+    x_train, weights = x[learned], weights[learned]
+    _enough(x_train, x_valid, weights, valid_weights)
+    say(f"{len(x_train)} rows to learn from, {len(x_valid)} held out for validation")
+    layout = Layout(schema)
+    holes = {c.name: int(np.isnan(x[:, i]).sum()) for i, c in enumerate(schema.columns)}
+    return Prepared(
+        schema=schema,
+        layout=layout,
+        x_train=x_train,
+        x_valid=x_valid,
+        train=layout.rows(x_train),
+        valid=layout.rows(x_valid),
+        weights=torch.from_numpy(weights / weights.mean()).float(),
+        valid_weights=torch.from_numpy(valid_weights / valid_weights.mean()).double(),
+        numbers=np.flatnonzero(learned) + 1,
+        rows=len(x),
+        holes={name: count for name, count in holes.items() if count},
+        rows_with_holes=int((~whole).sum()),
+        fingerprint=hashlib.sha256(np.ascontiguousarray(x).tobytes() + repr(schema.names).encode()).hexdigest(),
+        source=Path(str(data)).name if isinstance(data, str | Path) else f"a {type(data).__name__}",
+        frame=frame_kind(data),
+    )
+
+
+def frame_kind(data: Any) -> str:
+    """What kind of frame samples are to come back in: array, tensor, pandas, polars, dict or arrow."""
+    if isinstance(data, str | Path):
+        return "arrow"
+    root = type(data).__module__.split(".")[0]
+    return {"numpy": "array", "torch": "tensor", "pandas": "pandas", "polars": "polars", "builtins": "dict"}.get(
+        root, "arrow"
+    )
+
+
+def _schema(table: pa.Table, config: FitConfig) -> Schema:
+    """The schema, with the columns of weights and of the split left out for what they are."""
+    aside = {config.weight: "holds the weights of the rows", config.split: "says which rows are held out"}
+    for name in aside:
+        if name is not None and name not in table.column_names:
+            raise DataError(f"there is no column {name!r}; the table has {', '.join(table.column_names[:12])}")
+    reasons = {name: reason for name, reason in aside.items() if name is not None}
+    schema = Schema.infer(
+        table,
+        kinds=config.kinds,
+        columns=config.columns,
+        drop=(*config.drop, *(name for name in reasons if name not in config.drop)),
+        given=config.given,
+    )
+    left = tuple((name, reasons.get(name, reason)) for name, reason in schema.left_out)
+    return schema.model_copy(update={"left_out": left})
+
+
+def _weights(table: pa.Table, name: str | None) -> np.ndarray:
+    if name is None:
+        return np.ones(table.num_rows)
+    if name not in table.column_names:
+        raise DataError(f"the column of weights {name!r} is missing")
+    try:
+        weights = np.asarray(table[name].to_numpy(), dtype=float)
+    except (TypeError, ValueError):
+        raise DataError(f"column {name!r}: weights are numbers, got {table[name].type}") from None
+    bad = ~np.isfinite(weights) | (weights < 0)
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"column {name!r}, row {row + 1}: a weight is a number of 0 or more, got {weights[row]}")
+    return weights
+
+
+def _whole(x: np.ndarray, schema: Schema, config: FitConfig, say: Callable[[str], None]) -> np.ndarray:
+    """Which rows have no missing cell; the others are counted aloud, or refused."""
+    missing = np.isnan(x)
+    whole = ~missing.any(1)
+    if whole.all():
+        return whole
+    counts = {c.name: int(count) for c, count in zip(schema.columns, missing.sum(0), strict=True) if count}
+    if config.missing == "error":
+        row, column = np.argwhere(missing)[0]
+        name, total = schema.columns[column].name, sum(counts.values())
+        raise DataError(
+            f"column {name!r}, row {row + 1}: the cell is missing (one of {total}); "
+            "fill it, drop the column, or leave such rows out with --missing drop"
+        )
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+    say(f"{int((~whole).sum())} of {len(x)} rows have missing cells and are left out: {listed}")
+    return whole
+
+
+def _held(table: pa.Table, config: FitConfig, whole: np.ndarray) -> np.ndarray:
+    if config.split is not None:
+        return split_by_column(table[config.split], config.split)
+    if config.time is not None:
+        if config.time not in table.column_names:
+            raise DataError(f"there is no column {config.time!r} to order by")
+        return split_by_time(table[config.time], config.valid_fraction)
+    held = held_out(len(whole), config.valid_fraction, config.seed)
+    rows = np.flatnonzero(whole)
+    if not held[rows].any():
+        held[rows[-1]] = True
+    if held[rows].all():
+        held[rows[0]] = False
+    return held
+
+
+def _enough(x_train: np.ndarray, x_valid: np.ndarray, weights: np.ndarray, valid_weights: np.ndarray) -> None:
+    if len(x_train) < 2 or not len(x_valid):
+        raise DataError(
+            f"{len(x_train)} rows to learn from and {len(x_valid)} held out are too few; "
+            "a density needs at least 2 and 1 without missing cells"
+        )
+    if not weights.sum() > 0 or not valid_weights.sum() > 0:
+        raise DataError("all rows to learn from, or all held-out rows, have weight 0")

@@ -1,0 +1,1 @@
+"""The report: findings (numbers), figures (pictures) and the page that shows both."""

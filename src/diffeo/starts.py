@@ -1,0 +1,143 @@
+"""The best Gaussian mixture of the data, by EM: what a flow starts from, and so is never worse than.
+
+Sizes, ridges and restarts are compared on validation rows. Where rows are few, the mixtures of several restarts are
+pooled into one (an average of densities is a density, and its log is at least the average of the logs).
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.special import logsumexp
+
+__all__ = ["MixtureFit", "affordable_rows", "best_mixture"]
+
+ROWS = 20_000  # EM looks at so many rows at most
+FEW = 6_000  # below so many rows, restarts are cheap and worth pooling
+POOLED = 6
+PATIENT = 3  # sizes in a row that may do worse than the best
+TAILS = ((3.0, 1e-3), (10.0, 5e-4), (40.0, 3e-4), (200.0, 2e-4))  # (spread, weight) of wide components for outliers
+FAR = 100.0  # spreads; EM sees nothing beyond this
+SIZES = (1, 2, 4, 8, 12, 16, 24, 32)
+
+
+def affordable_rows(d: int, seconds: float | None, most: int = 32) -> int:
+    """How many rows of d numbers the search can look at in so many seconds, by a rough model of EM's cost.
+
+    It is a function of the numbers alone and not of a clock, so that a run can be repeated.
+
+    >>> affordable_rows(7, None), affordable_rows(7, 36.0) > affordable_rows(7, 3.0) > 500
+    (20000, True)
+    """
+    if seconds is None:
+        return ROWS
+    work = 60 * sum(size for size in SIZES if size <= most)
+    return int(min(ROWS, max(500, seconds / (work * (1.5e-9 * d * d + 1e-8 * d + 2e-8)))))
+
+
+class MixtureFit(NamedTuple):
+    """Weights [k], means [k, d], covariances [k, d, d]; the mean log-density of the validation rows, a word on how it
+    was found, and after how many runs of EM."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    valid: float
+    found: str
+    fits: int = 0
+
+    def log_prob(self, z: np.ndarray) -> np.ndarray:
+        """Of rows z [n, d]: [n]."""
+        roots = np.linalg.cholesky(self.covariances)
+        heights = np.log(self.weights) - np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
+        heights = heights - 0.5 * z.shape[1] * np.log(2 * np.pi)
+        each = [
+            height - 0.5 * np.square(solve_triangular(root, (z - mean).T, lower=True)).sum(0)
+            for height, mean, root in zip(heights, self.means, roots, strict=True)
+        ]
+        return np.asarray(logsumexp(each, axis=0))
+
+
+def best_mixture(
+    z: np.ndarray,
+    z_valid: np.ndarray,
+    seed: int,
+    components: int | None = None,
+    most: int = 32,
+    at_most: int = ROWS,
+    stop: Callable[[int], bool] = lambda fits: False,
+) -> MixtureFit:
+    """The mixture of rows z [n, d] in unit spread that does best on z_valid, with wide components added for outliers.
+
+    `components` fixes the size, `most` bounds it; EM looks at `at_most` rows. `stop(fits)` is asked after so many runs
+    of EM, at least one; true ends the search with the best so far.
+
+    >>> rng = np.random.default_rng(0)
+    >>> z = np.concatenate([rng.normal(-3, 1, (300, 1)), rng.normal(3, 1, (300, 1))])
+    >>> fit = best_mixture(z[::2], z[1::2], seed=0)
+    >>> len(fit.weights) - len(TAILS) >= 2
+    True
+    """
+    rng = np.random.default_rng(seed)
+    z, z_valid = z.clip(-FAR, FAR), z_valid.clip(-FAR, FAR)
+    rows = z[rng.permutation(len(z))[:at_most]]
+    few = len(z) < FEW
+    sizes = [components] if components else [k for k in SIZES if k <= most and (k == 1 or len(rows) >= 8 * k)]
+    fits, best = 0, None
+    for ridge in (1e-6, 1e-3, 1e-1) if few else (1e-6,):
+        worse = 0
+        for size in sizes:
+            if best is not None and (worse >= PATIENT or stop(fits)):
+                break
+            fit, fits = _em(rows, z_valid, size, ridge, seed), fits + 1
+            worse = 0 if best is None or fit.valid > best[0].valid else worse + 1
+            if worse == 0:
+                best = (fit, size, ridge)
+    assert best is not None
+    found, size, ridge = best
+    pool = [found]
+    while few and size > 1 and len(pool) < POOLED and not stop(fits):
+        pool.append(_em(rows, z_valid, size, ridge, seed + len(pool)))
+        fits += 1
+    pooled = _pool(pool, z_valid)
+    return _with_tails(pooled if pooled.valid > found.valid else found, z_valid)._replace(fits=fits)
+
+
+def _em(rows: np.ndarray, z_valid: np.ndarray, size: int, ridge: float, seed: int) -> MixtureFit:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    size = min(size, len(rows))
+    for stronger in (1.0, 1e3, 1e6):  # a mixture that collapses gets a larger ridge
+        mixture = GaussianMixture(size, reg_covar=ridge * stronger, max_iter=60, random_state=seed % 2**31)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                warnings.simplefilter("ignore", RuntimeWarning)
+                mixture.fit(rows)
+            break
+        except ValueError:
+            continue
+    else:
+        raise AssertionError("a ridge as large as the data cannot fail")
+    fit = MixtureFit(mixture.weights_, mixture.means_, mixture.covariances_, 0.0, f"{size} components")
+    return fit._replace(valid=float(np.mean(mixture.score_samples(z_valid))))
+
+
+def _pool(fits: list[MixtureFit], z_valid: np.ndarray) -> MixtureFit:
+    weights = np.concatenate([fit.weights / len(fits) for fit in fits])
+    means, covariances = (np.concatenate([fit[i] for fit in fits]) for i in (1, 2))
+    pooled = MixtureFit(weights, means, covariances, 0.0, f"{len(fits)} times {fits[0].found}, pooled")
+    return pooled._replace(valid=float(np.mean(pooled.log_prob(z_valid))))
+
+
+def _with_tails(fit: MixtureFit, z_valid: np.ndarray) -> MixtureFit:
+    d = fit.means.shape[1]
+    share = sum(weight for _, weight in TAILS)
+    weights = np.concatenate([fit.weights * (1 - share), [weight for _, weight in TAILS]])
+    means = np.concatenate([fit.means, np.zeros((len(TAILS), d))])
+    covariances = np.concatenate([fit.covariances, [spread**2 * np.eye(d) for spread, _ in TAILS]])
+    wide = MixtureFit(weights, means, covariances, 0.0, fit.found)
+    return wide._replace(valid=float(np.mean(wide.log_prob(z_valid))))

@@ -1,0 +1,326 @@
+"""One loop: minimise -mean log p over batches, average the weights, keep the best by validation; it yields records.
+
+Whatever is random in step s comes from a seed made of the run's seed and s alone, and a run's state is its weights,
+moments and counters. So a run that was interrupted and goes on ends bit for bit where it would have ended, and a run
+that was cut to a budget can be repeated from the schedule that it recorded.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from diffeo.bases import GaussianMixture
+from diffeo.config import Config
+from diffeo.errors import DiffeoError, TrainingError
+
+__all__ = ["Interrupted", "Problem", "Settings", "State", "train"]
+
+PATIENT_STEPS = 3  # steps in a row that may fail before the weights go back to where they were good
+PATIENT_RETURNS = 3  # times that the weights may go back
+FITTED_RATE = 0.1  # of the learning rate, for parameters that start at a fitted mixture
+
+
+class Settings(Config):
+    """How to train."""
+
+    batch_size: int = Field(512, ge=1, description="rows a step")
+    learning_rate: float = Field(1e-2, gt=0, description="highest learning rate")
+    weight_decay: float = Field(1e-4, ge=0, description="decoupled decay of the networks' weights, a step at rate 1")
+    epochs: int = Field(100, ge=1, description="passes over the rows at most")
+    patience: int = Field(30, ge=1, description="validations without a gain after which training stops")
+    warmup: int = Field(100, ge=1, description="steps over which the learning rate rises")
+    clip: float = Field(5.0, gt=0, description="largest norm of each part's gradient")
+    averaging: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights")
+    seed: int = Field(0, ge=0, description="of batches and noise")
+    schedule: tuple[float, ...] | None = Field(None, description="progress at the start of each round, to repeat a run")
+
+
+class Interrupted(DiffeoError):  # noqa: N818 (the run is fine, it was stopped)
+    """Training was stopped from outside, and its state is saved (or there was none yet)."""
+
+    exit_code = 130
+
+    def __init__(self, resume_hint: str, run: Any = None) -> None:
+        super().__init__(resume_hint)
+        self.resume_hint, self.run = resume_hint, run
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is learned: named parts whose parameters are disjoint, each with its own log-probabilities.
+
+    `log_probs(indices)`: of training rows, [b, parts], random where the density is; `validate()`: the mean of each
+    part over the validation rows, [parts]; `weights` [n] of the rows; `explain(indices)`: names rows and columns.
+    """
+
+    parts: list[tuple[str, nn.Module]]
+    log_probs: Callable[[Tensor], Tensor]
+    validate: Callable[[], Tensor]
+    weights: Tensor
+    explain: Callable[[Tensor], str]
+
+
+@dataclass
+class State:
+    """Where a run stands. Tensors: weights, their average, the best, and the optimiser's moments, part by part."""
+
+    step: int = 0
+    skipped: int = 0
+    returns: int = 0
+    seconds: float = 0.0
+    stale: int = 0
+    scored: int = 0  # steps whose train figure is in `train_sum`
+    train_sum: float = 0.0
+    best: list[float] = field(default_factory=list)
+    best_steps: list[int] = field(default_factory=list)
+    schedule: list[float] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the tensors, for JSON."""
+        return {name: value for name, value in vars(self).items() if name != "tensors"}
+
+
+class _Run:
+    """Weights, averages, best weights and moments of every part, and the steps on them."""
+
+    def __init__(self, problem: Problem, settings: Settings, state: State) -> None:
+        self.problem, self.settings, self.state = problem, settings, state
+        self.n = len(problem.weights)
+        self.per_epoch = max(1, math.ceil(self.n / settings.batch_size))
+        self.per_round = max(20, min(self.per_epoch, 200))
+        self.total = settings.epochs * self.per_epoch
+        self.parameters = [[p for p in module.parameters() if p.requires_grad] for _, module in problem.parts]
+        self.optimizer = torch.optim.AdamW(_groups(problem.parts, settings), fused=True)
+        self.averages = [[p.detach().clone() for p in part] for part in self.parameters]
+        self.best = [[p.detach().clone() for p in part] for part in self.parameters]
+        self.failed_rows = torch.zeros(0, dtype=torch.long)
+        self._epoch, self._order = -1, torch.zeros(0, dtype=torch.long)
+        if state.tensors:
+            self._restore()
+
+    # One step ---------------------------------------------------------------------------------------------------
+
+    def batch(self) -> Tensor:
+        """Indices of the rows of this step: the epoch's shuffle, cut."""
+        epoch, place = divmod(self.state.step, self.per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(_mix(self.settings.seed, 2 * epoch + 1))
+            self._epoch, self._order = epoch, torch.randperm(self.n, generator=generator)
+        return self._order[place * self.settings.batch_size : (place + 1) * self.settings.batch_size]
+
+    def step(self, progress: float) -> bool:
+        """One step of the optimiser; False where something was not finite and nothing was changed."""
+        rows = self.batch()
+        torch.manual_seed(_mix(self.settings.seed, 2 * self.state.step))
+        rate = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        rate *= min(1.0, (self.state.step + 1) / self.settings.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["highest"] * rate * 0.5**self.state.returns
+        self.state.step += 1
+        log_probs = self.problem.log_probs(rows)
+        weights = self.problem.weights[rows]
+        loss = -(log_probs * weights[:, None]).sum() / weights.sum().clamp(min=1e-30)
+        self.optimizer.zero_grad()
+        if not math.isfinite(value := float(loss.detach())):
+            self.failed_rows = rows[~log_probs.detach().isfinite().all(1)]
+            return False
+        loss.backward()
+        norms = [nn.utils.clip_grad_norm_(part, self.settings.clip) for part in self.parameters]
+        if not all(math.isfinite(float(norm)) for norm in norms):
+            self.failed_rows = rows[log_probs.detach().sum(1).argsort()[:5]]
+            return False
+        self.optimizer.step()
+        decay = min(self.settings.averaging, (1 + self.state.step) / (10 + self.state.step))
+        with torch.no_grad():
+            for averages, part in zip(self.averages, self.parameters, strict=True):
+                if part:
+                    torch._foreach_lerp_(averages, [p.detach() for p in part], 1 - decay)
+        self.state.train_sum += -value
+        self.state.scored += 1
+        return True
+
+    # Validation -------------------------------------------------------------------------------------------------
+
+    def validate(self) -> list[float]:
+        """Each part's mean on the validation rows, with averaged weights; keeps the best of each."""
+        self._exchange(self.averages)
+        found = [float(value) for value in self.problem.validate()]
+        self._exchange(self.averages)
+        state = self.state
+        if not state.best:
+            state.best, state.best_steps = list(found), [state.step] * len(found)
+            return found
+        better = [value > best for value, best in zip(found, state.best, strict=True)]
+        for j in [j for j, gain in enumerate(better) if gain]:
+            state.best[j], state.best_steps[j] = found[j], state.step
+            for kept, average in zip(self.best[j], self.averages[j], strict=True):
+                kept.copy_(average)
+        state.stale = 0 if any(better) else state.stale + 1
+        return found
+
+    @torch.no_grad()
+    def _exchange(self, others: list[list[Tensor]]) -> None:
+        for part, other in zip(self.parameters, others, strict=True):
+            for p, o in zip(part, other, strict=True):
+                p.data, o.data = o.data, p.data
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Leave every part at its best weights."""
+        for part, best in zip(self.parameters, self.best, strict=True):
+            for p, b in zip(part, best, strict=True):
+                p.copy_(b)
+
+    # State ------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copies of all tensors that the run stands on."""
+        found: dict[str, Tensor] = {}
+        for j, part in enumerate(self.parameters):
+            for i, p in enumerate(part):
+                named = {"weight": p.detach(), "average": self.averages[j][i], "best": self.best[j][i]}
+                moments = self.optimizer.state.get(p, {})
+                named |= {key: torch.as_tensor(value) for key, value in moments.items()}
+                found |= {f"{j}.{i}.{key}": value.clone() for key, value in named.items()}
+        return found
+
+    @torch.no_grad()
+    def _restore(self) -> None:
+        for j, part in enumerate(self.parameters):
+            for i, p in enumerate(part):
+                own = {
+                    key.split(".", 2)[2]: value
+                    for key, value in self.state.tensors.items()
+                    if key.startswith(f"{j}.{i}.")
+                }
+                p.copy_(own.pop("weight"))
+                self.averages[j][i].copy_(own.pop("average"))
+                self.best[j][i].copy_(own.pop("best"))
+                self.optimizer.state[p] = {key: value.clone() for key, value in own.items()}
+
+    def back(self, good: dict[str, Tensor]) -> None:
+        """Return to the weights of the round's start, at half the rate; give up when that has been tried enough."""
+        self.state.returns += 1
+        if self.state.returns > PATIENT_RETURNS:
+            raise TrainingError(
+                f"training diverged and going back {PATIENT_RETURNS} times did not help; "
+                f"{self.problem.explain(self.failed_rows)}; look at these rows, or give --learning-rate a smaller value"
+            )
+        self.state.tensors = good
+        self._restore()
+
+
+def train(
+    problem: Problem,
+    settings: Settings,
+    state: State,
+    budget: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[dict[str, Any]]:
+    """Train on from `state`, which moves along, and yield a record after every round.
+
+    `budget`: seconds for all rounds together (those of an earlier, interrupted run count). The parts are left at
+    their best weights at the end. Raises TrainingError where it diverges again and again; and Interrupted where
+    `stop()` became true, with `state.tensors` filled to go on from.
+    """
+    run = _Run(problem, settings, state)
+    began = time.monotonic() - state.seconds
+    if not state.best:
+        yield _record(run, run.validate(), began, 0.0, budget)
+    while state.step < run.total:
+        if state.step % run.per_round == 0:
+            state.schedule.append(_progress(run, began, budget))
+        progress = state.schedule[-1]
+        if progress >= 1 or state.stale >= settings.patience:
+            break
+        slope = progress - state.schedule[-2] if len(state.schedule) > 1 else 1 / max(run.total / run.per_round, 1)
+        with torch.random.fork_rng(devices=[]):
+            _round(run, progress, slope, stop, began)
+        yield _record(run, run.validate(), began, progress + slope, budget)
+    run.finish()
+
+
+def _round(run: _Run, progress: float, slope: float, stop: Callable[[], bool], began: float) -> None:
+    """Steps until the next validation."""
+    state, good, failed = run.state, run.snapshot(), 0
+    for module in (module for _, module in run.problem.parts):
+        module.train()
+    while True:
+        if stop():
+            state.tensors, state.seconds = run.snapshot(), time.monotonic() - began
+            raise Interrupted(f"interrupted after epoch {state.step / run.per_epoch:.2f}")
+        within = state.step % run.per_round
+        if run.step(progress + slope * within / run.per_round):
+            failed = 0
+        else:
+            failed, state.skipped = failed + 1, state.skipped + 1
+            if failed >= PATIENT_STEPS:
+                run.back(good)
+                failed = 0
+        if state.step % run.per_round == 0 or state.step >= run.total:
+            break
+    for module in (module for _, module in run.problem.parts):
+        module.eval()
+
+
+def _progress(run: _Run, began: float, budget: float | None) -> float:
+    """How far the run is, 0 to 1: by a recorded schedule, or else by steps, or by the clock if that is further."""
+    place = len(run.state.schedule)
+    if run.settings.schedule is not None:
+        return run.settings.schedule[place] if place < len(run.settings.schedule) else 1.0
+    by_steps = run.state.step / run.total
+    return by_steps if budget is None else round(max(by_steps, (time.monotonic() - began) / budget), 6)
+
+
+def _record(run: _Run, valid: list[float], began: float, progress: float, budget: float | None) -> dict[str, Any]:
+    state, names = run.state, [name for name, _ in run.problem.parts]
+    seconds = time.monotonic() - began
+    state.seconds = seconds
+    left = max(0.0, seconds * (1 - progress) / progress) if progress > 0 else (budget or 0.0)
+    record = {
+        "stage": "training",
+        "epoch": state.step / run.per_epoch,
+        "step": state.step,
+        "train": state.train_sum / state.scored if state.scored else None,
+        "valid": sum(valid),
+        "best": sum(state.best),
+        "parts": dict(zip(names, valid, strict=True)),
+        "progress": min(progress, 1.0),
+        "seconds": round(seconds, 3),
+        "seconds_left": round(left, 1),
+        "rows_per_second": round(state.step * run.settings.batch_size / max(seconds, 1e-9), 1),
+        "skipped": state.skipped,
+    }
+    state.train_sum, state.scored = 0.0, 0
+    state.history.append(record)
+    return record
+
+
+def _groups(parts: list[tuple[str, nn.Module]], settings: Settings) -> list[dict[str, Any]]:
+    """Parameter groups: networks decay; what starts at a fitted mixture moves slowly and does not."""
+    merged: dict[tuple[float, float], dict[str, Any]] = {}
+    for _, module in parts:
+        mixtures = [m for m in module.modules() if isinstance(m, GaussianMixture)]
+        fitted = {id(p) for mixture in mixtures for p in mixture.parameters(recurse=False)}
+        for p in module.parameters():
+            rate = settings.learning_rate * (FITTED_RATE if id(p) in fitted else 1.0)
+            decay = settings.weight_decay if p.ndim == 2 and id(p) not in fitted else 0.0
+            group = {"params": [], "lr": rate, "highest": rate, "weight_decay": decay}
+            merged.setdefault((rate, decay), group)["params"].append(p)
+    return list(merged.values())
+
+
+def _mix(seed: int, counter: int) -> int:
+    """A well-spread 63-bit seed from two numbers (splitmix64)."""
+    x = (seed * 0x9E3779B97F4A7C15 + counter + 0x632BE59BD9B4E019) & (2**64 - 1)
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return (x ^ (x >> 31)) >> 1

@@ -1,0 +1,24 @@
+"""Transforms: the stairs between data and noise, each with its inverse."""
+
+from diffeo.transforms.autoregressive import Autoregressive
+from diffeo.transforms.base import Chain, Inverse, Transform
+from diffeo.transforms.coupling import Coupling, Partition
+from diffeo.transforms.fixed import Asinh, Flip, Log, Logit, Permute, Standardize
+from diffeo.transforms.linear import LU, ActNorm
+
+__all__ = [
+    "LU",
+    "ActNorm",
+    "Asinh",
+    "Autoregressive",
+    "Chain",
+    "Coupling",
+    "Flip",
+    "Inverse",
+    "Log",
+    "Logit",
+    "Partition",
+    "Permute",
+    "Standardize",
+    "Transform",
+]

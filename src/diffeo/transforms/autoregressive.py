@@ -1,0 +1,61 @@
+"""Autoregressive layers: every coordinate moves as told by those before it (arXiv 1606.04934, 1705.07057)."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diffeo.errors import ShapeError
+from diffeo.scalars import Scalar
+from diffeo.transforms.base import Transform
+from diffeo.transforms.coupling import check_net
+
+__all__ = ["Autoregressive"]
+
+
+class Autoregressive(Transform):
+    """z_i = scalar(x_i; net(x_j of lower order than i, context)): forward in one pass, the inverse in d.
+
+    ``order[i]`` is the place of coordinate i of the flattened event. ``net`` is a MaskedMLP of that order and the
+    scalar's width as its multiplier, or a function (order, width) -> such a module.
+
+    >>> from diffeo import nets, scalars
+    >>> layer = Autoregressive([0, 1, 2], scalars.affine(), nets.MaskedMLP)
+    >>> layer(torch.ones(4, 3))[1].shape
+    torch.Size([4])
+    """
+
+    def __init__(
+        self, order: Sequence[int], scalar: Scalar, net: nn.Module | Callable[[Sequence[int], int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.order, self.scalar = tuple(int(i) for i in order), scalar
+        d = len(self.order)
+        self.net = net if isinstance(net, nn.Module) else net(self.order, scalar.width)
+        check_net(self.net, d, d * scalar.width)
+        if getattr(self.net, "order", self.order) != self.order:
+            raise ShapeError(f"net: expected order={self.order}, got {self.net.order}; build both with one order")
+        self.context_features = int(getattr(self.net, "context_features", 0))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        columns = x.reshape(x.shape[0], math.prod(x.shape[1:])).T  # [d, n]
+        z, log_slope = self.scalar.forward(columns, self._raw(columns, context))
+        return z.T.reshape(x.shape), log_slope.sum(0)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        columns = z.reshape(z.shape[0], math.prod(z.shape[1:])).T
+        found = list(torch.zeros_like(columns).unbind(0))
+        slopes = []
+        for i in sorted(range(len(found)), key=self.order.__getitem__):
+            raw = self._raw(torch.stack(found), context)
+            found[i], log_slope = self.scalar.inverse(columns[i], raw[:, i])
+            slopes.append(log_slope)
+        return torch.stack(found).T.reshape(z.shape), torch.stack(slopes).sum(0)
+
+    def _raw(self, columns: Tensor, context: Tensor | None) -> Tensor:
+        """Coordinates [d, n] -> raw parameters [width, d, n]."""
+        return self.net(columns.T, context).view(self.scalar.width, *columns.shape)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.order)} coordinates move by {self.scalar.name}"

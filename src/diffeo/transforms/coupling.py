@@ -1,0 +1,121 @@
+"""Coupling: some coordinates stay and tell the others how to move (arXiv 1410.8516, 1605.08803)."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffeo.errors import ShapeError
+from diffeo.scalars import Move, Scalar
+from diffeo.transforms.base import Transform
+
+__all__ = ["Coupling", "Partition", "check_net"]
+
+
+class Partition(NamedTuple):
+    """Which coordinates of a flattened event stay and which move.
+
+    >>> Partition.halves(5)
+    Partition(stay=(0, 1), move=(2, 3, 4))
+    >>> Partition.halves(5).flip()
+    Partition(stay=(2, 3, 4), move=(0, 1))
+    >>> Partition.alternating(1).flip()
+    Partition(stay=(), move=(0,))
+    """
+
+    stay: tuple[int, ...]
+    move: tuple[int, ...]
+
+    @classmethod
+    def halves(cls, d: int) -> "Partition":
+        """The first half stays, the second (the larger one if d is odd) moves."""
+        return cls(tuple(range(d // 2)), tuple(range(d // 2, d)))
+
+    @classmethod
+    def alternating(cls, d: int) -> "Partition":
+        """Odd coordinates stay, even ones move."""
+        return cls(tuple(range(1, d, 2)), tuple(range(0, d, 2)))
+
+    @classmethod
+    def checkerboard(cls, shape: tuple[int, ...]) -> "Partition":
+        """Black fields of a picture (H, W) or (C, H, W) stay, white ones, the upper left among them, move."""
+        grid = torch.arange(shape[-2])[:, None] + torch.arange(shape[-1])
+        return cls._of((grid % 2 == 1).expand(shape))
+
+    @classmethod
+    def channels(cls, shape: tuple[int, ...]) -> "Partition":
+        """The first half of the channels of an event (C, ...) stays, the others move."""
+        first = torch.arange(shape[0]) < shape[0] // 2
+        return cls._of(first.view(-1, *(1,) * (len(shape) - 1)).expand(shape))
+
+    @classmethod
+    def _of(cls, stays: Tensor) -> "Partition":
+        flat = stays.flatten()
+        return cls(tuple(flat.nonzero()[:, 0].tolist()), tuple((~flat).nonzero()[:, 0].tolist()))
+
+    def flip(self) -> "Partition":
+        """Who stayed moves; but a partition in which nothing stays is its own flip, as something has to move."""
+        return Partition(self.move, self.stay) if self.stay else self
+
+
+def check_net(net: nn.Module, in_features: int, out_features: int) -> None:
+    """Raise ShapeError unless the net takes and gives as many numbers as its layer needs."""
+    for name, expected in (("in_features", in_features), ("out_features", out_features)):
+        got = getattr(net, name, expected)
+        if got != expected:
+            raise ShapeError(f"net: expected {name}={expected}, got {got}; build it with {name}={expected}")
+
+
+class Coupling(Transform):
+    """z_stay = x_stay, z_move = scalar(x_move; net(x_stay, context)).
+
+    ``net`` is a module ``net(h [n, in], context) -> [width * moving, n]``, or a function (in_features, out_features) ->
+    such a module. Events of any shape are flattened, moved and restored.
+
+    >>> from diffeo import nets, scalars
+    >>> layer = Coupling(Partition.halves(3), scalars.affine(), nets.MLP)
+    >>> z, log_det = layer(torch.ones(4, 3))
+    >>> z.shape, log_det.shape
+    (torch.Size([4, 3]), torch.Size([4]))
+    """
+
+    stay: Tensor
+    move: Tensor
+    restore: Tensor | None
+
+    def __init__(self, partition: Partition, scalar: Scalar, net: nn.Module | Callable[[int, int], nn.Module]) -> None:
+        super().__init__()
+        self.partition, self.scalar = partition, scalar
+        joined = partition.stay + partition.move
+        if sorted(joined) != list(range(len(joined))) or not partition.move:
+            wanted = f"0..{len(joined) - 1} once each and something to move"
+            raise ShapeError(f"partition: expected {wanted}, got {partition}")
+        sizes = len(partition.stay), scalar.width * len(partition.move)
+        self.net = net if isinstance(net, nn.Module) else net(*sizes)
+        check_net(self.net, *sizes)
+        self.context_features = int(getattr(self.net, "context_features", 0))
+        self.register_buffer("stay", torch.tensor(partition.stay, dtype=torch.long), persistent=False)
+        self.register_buffer("move", torch.tensor(partition.move, dtype=torch.long), persistent=False)
+        restore = None if joined == tuple(range(len(joined))) else torch.tensor(joined).argsort()
+        self.register_buffer("restore", restore, persistent=False)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._move(self.scalar.forward, x, context)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._move(self.scalar.inverse, z, context)
+
+    def _move(self, step: Move, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        columns = x.reshape(x.shape[0], math.prod(x.shape[1:])).T  # [d, n]: one coordinate is one run of memory
+        kept, moving = columns.index_select(0, self.stay), columns.index_select(0, self.move)
+        raw = self.net(kept.T, context).view(self.scalar.width, *moving.shape)
+        moved, log_slope = step(moving, raw)
+        columns = torch.cat([kept, moved])
+        if self.restore is not None:
+            columns = columns.index_select(0, self.restore)
+        return columns.T.reshape(x.shape), log_slope.sum(0)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.partition.stay)} stay, {len(self.partition.move)} move by {self.scalar.name}"

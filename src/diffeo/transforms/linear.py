@@ -1,0 +1,138 @@
+"""Linear maps: a full matrix by its triangular factors, and a scale and shift set from a first batch."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from diffeo.scalars import working_dtype
+from diffeo.transforms.base import Transform
+
+__all__ = ["LU", "ActNorm"]
+
+LOG_SCALE_LIMIT = 3.0
+
+
+def _bounded(raw: Tensor) -> Tensor:
+    """A log-scale within +-3, equal to raw near zero."""
+    return LOG_SCALE_LIMIT * torch.tanh(raw / LOG_SCALE_LIMIT)
+
+
+class LU(Transform):
+    """z = W x + b with W = P L (U + diag(s)) over the last dimension (arXiv 1807.03039, section 3.2).
+
+    P is a fixed permutation, L unit lower and U strictly upper triangular; the signs of s are fixed and |log|s|| <=
+    3, so that W can be inverted whatever is learned. ``start="orthogonal"`` starts from a random rotation (its
+    factors, with the diagonal bounded).
+
+    >>> lu, x = LU(3, start="orthogonal"), torch.randn(5, 3)
+    >>> bool(torch.allclose(lu.inverse(lu(x)[0])[0], x, atol=1e-5))
+    True
+    """
+
+    order: Tensor
+    sign: Tensor
+
+    def __init__(
+        self,
+        d: int,
+        start: Literal["identity", "orthogonal"] = "identity",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        weight = torch.eye(d, dtype=torch.float64)
+        if start == "orthogonal":
+            weight = torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=generator))[0]
+        permutation, lower, upper = torch.linalg.lu(weight)
+        diagonal = upper.diagonal()
+        start_log = (diagonal.abs().clamp(min=1e-9).log() / LOG_SCALE_LIMIT).clamp(-0.95, 0.95)
+        dtype = torch.get_default_dtype()
+        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
+        self.upper = nn.Parameter(upper.triu(1).to(dtype))
+        self.log_diagonal = nn.Parameter((LOG_SCALE_LIMIT * start_log.atanh()).to(dtype))
+        self.bias = nn.Parameter(torch.zeros(d))
+        self.register_buffer("sign", torch.where(diagonal < 0, -1.0, 1.0).to(dtype))
+        self.register_buffer("order", permutation.argmax(1))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        lower, upper, log_det = self._factors(x)
+        z = x.to(lower.dtype) @ (lower @ upper)[self.order].T + self.bias.to(lower.dtype)
+        return z.to(x.dtype), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        lower, upper, log_det = self._factors(z)
+        rhs = (z.to(lower.dtype) - self.bias.to(lower.dtype))[..., self.order.argsort()]
+        x = _solve(upper, _solve(lower, rhs, upper=False, unit=True), upper=True, unit=False)
+        return x.to(z.dtype), -log_det
+
+    def _factors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """L, U + diag(s) and log|det| [n] (times the number of vectors in an event)."""
+        dtype = working_dtype(x, self.lower)
+        log_diagonal = _bounded(self.log_diagonal.to(dtype))
+        lower = self.lower.to(dtype).tril(-1) + torch.eye(self.lower.shape[0], dtype=dtype, device=x.device)
+        upper = self.upper.to(dtype).triu(1) + torch.diag(self.sign.to(dtype) * log_diagonal.exp())
+        vectors = math.prod(x.shape[1:-1])
+        return lower, upper, (log_diagonal.sum() * vectors).to(working_dtype(x)).expand(x.shape[0])
+
+
+def _solve(matrix: Tensor, rows: Tensor, *, upper: bool, unit: bool) -> Tensor:
+    """matrix^-1 row for each row of [..., d]."""
+    flat = rows.reshape(-1, rows.shape[-1]).T
+    return torch.linalg.solve_triangular(matrix, flat, upper=upper, unitriangular=unit).T.reshape(rows.shape)
+
+
+class ActNorm(Transform):
+    """z = (x - loc) exp(-s): one scale and shift per feature, or per channel of a picture (arXiv 1807.03039).
+
+    The identity until ``initialize(batch)`` takes location and scale from data; what is then learned moves the log-
+    scale by at most 3 from there. A constant feature, or a batch of one, has scale 1.
+
+    >>> norm = ActNorm(2)
+    >>> norm.initialize(torch.randn(100, 2) * 5 + 3)
+    >>> norm.initialized.item()
+    True
+    """
+
+    start_loc: Tensor
+    start_log_scale: Tensor
+    initialized: Tensor
+
+    def __init__(self, event_shape: int | tuple[int, ...]) -> None:
+        super().__init__()
+        event = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        shape = (event[0], *(1,) * (len(event) - 1))
+        self.repeats = math.prod(event[1:])
+        self.shift = nn.Parameter(torch.zeros(shape))
+        self.raw_scale = nn.Parameter(torch.zeros(shape))
+        self.register_buffer("start_loc", torch.zeros(shape))
+        self.register_buffer("start_log_scale", torch.zeros(shape))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    @torch.no_grad()
+    def initialize(self, batch: Tensor) -> None:
+        """Make the outputs of this batch [n, *event] zero mean and unit variance."""
+        columns = batch.double().transpose(0, 1).flatten(1) if batch.ndim > 1 else batch[None].double()
+        if not columns.shape[1]:
+            return
+        scale = columns.std(1, correction=0)
+        usable = scale.isfinite() & (scale > 1e-30)
+        self.start_loc.copy_(columns.mean(1).nan_to_num(0.0).view_as(self.start_loc))
+        self.start_log_scale.copy_(torch.where(usable, scale, 1.0).log().view_as(self.start_loc))
+        self.initialized.fill_(True)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        loc, log_scale, total = self._units(x)
+        return ((x - loc) * (-log_scale).exp()).to(x.dtype), -total
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        loc, log_scale, total = self._units(z)
+        return (z * log_scale.exp() + loc).to(z.dtype), total
+
+    def _units(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Location, log-scale, and the summed log-scale [n]."""
+        dtype = working_dtype(x, self.shift)
+        start = self.start_log_scale.to(dtype)
+        log_scale = start + _bounded(self.raw_scale.to(dtype))
+        loc = self.start_loc.to(dtype) + self.shift.to(dtype) * start.exp()
+        return loc, log_scale, (log_scale.sum() * self.repeats).to(working_dtype(x)).expand(x.shape[0])

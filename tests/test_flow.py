@@ -1,0 +1,336 @@
+"""The flow: its door, its density, its samples, its distribution."""
+
+import copy
+import math
+import re
+from collections.abc import Callable
+
+import pytest
+import scipy.stats
+import torch
+
+from diffeo import bases, flow, nets, scalars
+from diffeo import transforms as T
+from diffeo.contract import check_density
+from diffeo.errors import DataError, DiffeoError, ShapeError
+from diffeo.flow import Flow, Mixture
+from diffeo.transforms import Partition
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def build(d: int = 2, context: int = 0, layers: int = 2, scale: float = 0.1, base: bases.Base | None = None) -> Flow:
+    steps: list[T.Transform] = [T.Standardize(torch.full((d,), 3.0), torch.full((d,), 2.0))]
+    for i in range(layers):
+        partition = Partition.halves(d).flip() if i % 2 else Partition.halves(d)
+        steps += [
+            T.LU(d, generator=generator(i)),
+            T.Coupling(partition, scalars.spline(), lambda i, o: nets.MLP(i, o, (16,), context)),
+        ]
+    made = Flow(T.Chain(*steps), base or bases.StandardNormal(d))
+    with torch.no_grad():
+        for i, parameter in enumerate(made.transform.parameters()):
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator(i)))
+    return made
+
+
+X, C = torch.zeros(4, 2), torch.zeros(4, 3)
+PLAIN, GIVEN = build(2), build(2, context=3)
+WRONG: dict[str, tuple[Callable[[], object], type[DiffeoError], str]] = {
+    "features": (lambda: PLAIN(torch.zeros(4, 3)), ShapeError, "x: expected shape [n, 2], got [4, 3]"),
+    "one row": (lambda: PLAIN(torch.zeros(2)), ShapeError, "x: expected shape [n, 2], got one row [2]; pass x[None]"),
+    "three dimensions": (lambda: PLAIN(torch.zeros(4, 2, 1)), ShapeError, "x: expected shape [n, 2], got [4, 2, 1]"),
+    "scalar": (lambda: PLAIN(torch.tensor(1.0)), ShapeError, "x: expected shape [n, 2], got []"),
+    "array": (lambda: PLAIN(X.numpy()), DataError, "x: expected a torch.Tensor, got ndarray; pass torch.as_tensor(x)"),
+    "list": (lambda: PLAIN([[1.0, 2.0]]), DataError, "x: expected a torch.Tensor, got list"),
+    "integers": (
+        lambda: PLAIN(X.long()),
+        DataError,
+        "x: expected floating-point numbers, got torch.int64; pass x.float()",
+    ),
+    "complex": (lambda: PLAIN(X + 0j), DataError, "x: expected floating-point numbers, got torch.complex64"),
+    "bool": (lambda: PLAIN(X > 0), DataError, "x: expected floating-point numbers, got torch.bool"),
+    "nan": (lambda: PLAIN(torch.tensor([[0, 0], [math.nan, 1]])), DataError, "x: expected numbers, got NaN in row 1"),
+    "no context": (lambda: GIVEN(X), ShapeError, "this flow takes 3 context features, got none; pass context="),
+    "a context": (lambda: PLAIN(X, C), ShapeError, "this flow takes no context, got one; leave context= out"),
+    "context width": (lambda: GIVEN(X, C[:, :2]), ShapeError, "context: expected shape [4, 3], got [4, 2]"),
+    "context 1-D": (lambda: GIVEN(X, C[0]), ShapeError, "context: expected shape [4, 3], got [3]"),
+    "context rows": (lambda: GIVEN(X, C[:3]), ShapeError, "context: expected one row per row of data, 4, got 3"),
+    "context nan": (lambda: GIVEN(X, C / 0), DataError, "context: expected numbers, got NaN in row 0"),
+    "context list": (lambda: GIVEN(X, [1.0]), DataError, "context: expected a torch.Tensor, got list"),
+    "context integers": (
+        lambda: GIVEN(X, C.int()),
+        DataError,
+        "context: expected floating-point numbers, got torch.int32",
+    ),
+    "sample, no context": (lambda: GIVEN.sample(3), ShapeError, "this flow takes 3 context features, got none"),
+    "sample, a context": (lambda: PLAIN.sample(3, C), ShapeError, "this flow takes no context"),
+    "sample, context 1-D": (lambda: GIVEN.sample(3, C[0]), ShapeError, "context: expected shape [m, 3], got [3]"),
+    "sample, negative": (lambda: PLAIN.sample(-1), ShapeError, "n: expected a number of draws, 0 or more, got -1"),
+    "sample, a float": (lambda: PLAIN.sample(2.5), ShapeError, "n: expected a number of draws, 0 or more, got 2.5"),
+    "latent width": (lambda: PLAIN.from_latent(torch.zeros(4, 3)), ShapeError, "z: expected shape [n, 2], got [4, 3]"),
+    "trace context": (lambda: GIVEN.trace(X), ShapeError, "this flow takes 3 context features, got none"),
+    "distribution": (lambda: GIVEN.distribution(), ShapeError, "this flow takes 3 context features, got none"),
+    "two contexts": (
+        lambda: Flow(T.Chain(GIVEN.transform, build(2, 1).transform), bases.StandardNormal(2)),
+        ShapeError,
+        "context_features: parts of one flow must take the same context, got [1, 3]",
+    ),
+    "net": (
+        lambda: T.Coupling(Partition.halves(4), scalars.affine(), nets.MLP(2, 5)),
+        ShapeError,
+        "net: expected out_features=4, got 5; build it with out_features=4",
+    ),
+    "net inputs": (
+        lambda: T.Coupling(Partition.halves(4), scalars.affine(), nets.MLP(3, 4)),
+        ShapeError,
+        "net: expected in_features=2, got 3",
+    ),
+    "partition": (
+        lambda: T.Coupling(Partition((0,), (2,)), scalars.affine(), nets.MLP),
+        ShapeError,
+        "partition: expected 0..1 once each and something to move, got",
+    ),
+    "order": (
+        lambda: T.Autoregressive([1, 0], scalars.affine(), nets.MaskedMLP([0, 1], 2)),
+        ShapeError,
+        "net: expected order=(1, 0), got (0, 1)",
+    ),
+    "permutation": (lambda: T.Permute([0, 2]), ShapeError, "order: expected a permutation of 0..1, got [0, 2]"),
+    "bounds": (lambda: T.Logit(low=1.0, high=0.0), ShapeError, "low: expected below high, got low=1.0, high=0.0"),
+    "parts": (
+        lambda: Mixture([bases.StandardNormal(1), bases.StandardNormal(2)]),
+        ShapeError,
+        "densities: expected one event shape, got [(1,), (2,)]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("act", "kind", "message"), WRONG.values(), ids=WRONG)
+def test_door(act: Callable[[], object], kind: type[DiffeoError], message: str) -> None:
+    with pytest.raises(kind, match=re.escape(message)) as caught:
+        act()
+    assert "\n" not in str(caught.value)
+
+
+def test_infinities_are_impossible_and_touch_no_other_row() -> None:
+    x = torch.randn(5, 2, generator=generator())
+    expected = PLAIN(x)
+    x[1, 0], x[3, 1] = math.inf, -math.inf
+    x.requires_grad_()
+    got = PLAIN(x)
+    assert got[[1, 3]].tolist() == [-math.inf] * 2
+    assert torch.equal(got[[0, 2, 4]], expected[[0, 2, 4]])
+    (slope,) = torch.autograd.grad(got[[0, 2, 4]].sum(), x)
+    assert slope.isfinite().all()
+
+
+def test_nan_may_be_let_through() -> None:
+    lenient = Flow(PLAIN.transform, PLAIN.base, on_nan="nan")
+    assert lenient(torch.tensor([[0.0, 0.0], [math.nan, 0.0]])).isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("value", [1e-45, 1e6, 1e15, 1e30, 3e38])
+def test_log_prob_is_never_nan(value: float) -> None:
+    log_prob = build(2, base=bases.GaussianMixture(2, 3, generator=generator()))(torch.tensor([[value, -value]]))
+    assert log_prob.isfinite().all()
+
+
+def test_outside_the_support_is_impossible() -> None:
+    positive = Flow(T.Chain(T.Log(), PLAIN.transform), PLAIN.base)
+    log_prob = positive(torch.tensor([[1.0, 2.0], [-1.0, 2.0], [0.0, 1.0]]))
+    assert log_prob.isfinite().tolist() == [True, False, False]
+    assert log_prob[1:].tolist() == [-math.inf] * 2
+    gradients = torch.autograd.grad(log_prob[0], list(positive.parameters()))
+    assert all(g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("context", [0, 2])
+def test_is_a_density(d: int, context: int) -> None:
+    given = torch.randn(1, context, generator=generator()) if context else None
+    report = check_density(build(d, context), context=given, generator=generator(1))
+    assert report.ok, f"\n{report}"
+
+
+def test_autoregressive_flow_is_a_density() -> None:
+    layer = T.Autoregressive([1, 0], scalars.spline(), lambda o, w: nets.MaskedMLP(o, w, hidden=(8,)))
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(parameter.numel())))
+    report = check_density(Flow(layer, bases.StudentT(2)), generator=generator(1))
+    assert report.ok, f"\n{report}"
+
+
+def test_circular_flow_is_a_density() -> None:
+    layer = T.Coupling(Partition.halves(1), scalars.spline(tails="circular"), nets.MLP)
+    with torch.no_grad():
+        layer.net.last.bias.copy_(torch.randn(25, generator=generator()))
+    circle = Flow(layer, bases.Uniform())
+    x = torch.linspace(-math.pi, math.pi, 20_001, dtype=torch.float64)[:-1, None]
+    total = circle(x).exp().mean() * 2 * math.pi
+    assert abs(total.item() - 1) < 1e-4
+
+
+def test_affine_flow_is_a_gaussian() -> None:
+    """A linear map of a normal is a normal: closed form."""
+    made = Flow(
+        T.Chain(T.Standardize(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 0.5])), T.LU(2, "orthogonal")),
+        bases.StandardNormal(2),
+    )
+    x = torch.randn(20, 2, dtype=torch.float64, generator=generator())
+    origin = made.from_latent(torch.zeros(1, 2, dtype=torch.float64))
+    jacobian = torch.cat([made.from_latent(e[None]) - origin for e in torch.eye(2, dtype=torch.float64)]).T
+    normal = torch.distributions.MultivariateNormal(origin[0], jacobian @ jacobian.T)
+    torch.testing.assert_close(made(x), normal.log_prob(x), rtol=1e-6, atol=1e-5)
+
+
+def test_samples_follow_to_latent() -> None:
+    """Draws sent to noise are normal: Kolmogorov-Smirnov at 1e-6 for each of two coordinates."""
+    z = PLAIN.to_latent(PLAIN.sample(20_000, generator=generator(2))).detach().numpy()
+    assert all(scipy.stats.kstest(column, "norm").pvalue > 1e-6 for column in z.T)
+
+
+def test_sample_shapes() -> None:
+    assert PLAIN.sample(0).shape == (0, 2)
+    assert PLAIN.sample(7).shape == (7, 2)
+    assert GIVEN.sample(7, C).shape == (7, 4, 2)
+    assert GIVEN.sample(7, C[:0]).shape == (7, 0, 2)
+    x, log_prob = GIVEN.sample_and_log_prob(7, C)
+    assert x.shape == (7, 4, 2)
+    assert log_prob.shape == (7, 4)
+
+
+def test_zero_rows() -> None:
+    assert PLAIN(X[:0]).shape == (0,)
+    assert GIVEN(X[:0], C[:0]).shape == (0,)
+
+
+def test_the_draw_is_the_generators_whatever_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.random.get_rng_state()
+    context = torch.randn(4, 3, generator=generator())
+    whole = GIVEN.sample(50, context, generator(3))
+    monkeypatch.setattr(flow, "CHUNK", 16)
+    pieces = GIVEN.sample(50, context, generator(3))
+    torch.testing.assert_close(pieces, whole, rtol=1e-6, atol=1e-5)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_context_rows_meet_their_own_draws() -> None:
+    made = build(2, context=1, scale=0.5).double()
+    context = torch.tensor([[-2.0], [2.0]], dtype=torch.float64)
+    x, log_prob = made.sample_and_log_prob(30, context, generator(4))
+    for i in range(2):
+        again = made(x[:, i], context[i : i + 1].expand(30, -1))
+        torch.testing.assert_close(log_prob[:, i], again, rtol=1e-6, atol=1e-6)
+    assert x[:, 0].mean(0).sub(x[:, 1].mean(0)).abs().max() > 0.1
+
+
+def test_latent_round_trip_and_trace() -> None:
+    z = torch.randn(10, 2, dtype=torch.float64, generator=generator())
+    made = copy.deepcopy(PLAIN).double()
+    x = made.from_latent(z)
+    torch.testing.assert_close(made.to_latent(x), z, rtol=1e-9, atol=1e-9)
+    steps = made.trace(z)
+    assert len(steps) == 6  # noise, two linear maps, two couplings, units
+    assert torch.equal(steps[0], z)
+    torch.testing.assert_close(steps[-1], x)
+
+
+def test_dtypes() -> None:
+    x = torch.randn(5, 2, generator=generator())
+    single, double = copy.deepcopy(PLAIN), copy.deepcopy(PLAIN).double()
+    assert single(x).dtype == torch.float32
+    assert single(x.double()).dtype == double(x.double()).dtype == torch.float64
+    assert single(x.bfloat16()).dtype == torch.float32
+    torch.testing.assert_close(single(x).double(), double(x.double()), rtol=1e-5, atol=1e-5)
+    assert copy.deepcopy(PLAIN).bfloat16()(x.bfloat16()).dtype == torch.float32
+
+
+def test_units_outlive_a_change_of_dtype() -> None:
+    stamps = torch.tensor([1.7e9 + 0.25, 1.7e9 + 0.5, 1.7e9 + 1.75], dtype=torch.float64)[:, None]
+    made = Flow(T.Standardize.fit(stamps), bases.StandardNormal(1)).half().float()
+    assert made.transform.loc.dtype == torch.float64
+    torch.testing.assert_close(made.from_latent(made.to_latent(stamps)), stamps, rtol=0, atol=1e-6)
+    assert made(stamps).isfinite().all()
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_standardize_fits_awkward_columns(d: int) -> None:
+    columns = {"constant": [7.0] * 5, "mostly one value": [0.0, 0, 0, 0, 9], "one row": [3.0], "huge": [1e300, -1e300]}
+    for values in columns.values():
+        x = torch.tensor(values, dtype=torch.float64)[:, None].expand(-1, d)
+        unit = T.Standardize.fit(x)
+        z, log_det = unit.double()(x)
+        assert z.isfinite().all()
+        assert log_det.isfinite().all()
+
+
+def test_distribution_is_torchs() -> None:
+    import torch.distributions as D
+
+    before = (
+        D.Distribution._Distribution__validate_args if hasattr(D.Distribution, "_Distribution__validate_args") else None
+    )
+    plain, given = PLAIN.distribution(), GIVEN.distribution(C)
+    assert isinstance(plain, D.Distribution)
+    assert plain.event_shape == given.event_shape == (2,)
+    assert plain.batch_shape == ()
+    assert given.batch_shape == (4,)
+    assert plain.sample().shape == (2,)
+    assert plain.sample((3, 5)).shape == (3, 5, 2)
+    assert given.sample((3,)).shape == (3, 4, 2)
+    x = given.rsample((3,))
+    assert x.requires_grad
+    assert given.log_prob(x).shape == (3, 4)
+    assert given.log_prob(x[0]).shape == (4,)
+    assert given.log_prob(X[0]).shape == (4,)
+    torch.testing.assert_close(plain.log_prob(X.view(2, 2, 2)).flatten(), PLAIN(X))
+    wide = GIVEN.distribution(C.view(2, 2, 3))
+    assert wide.sample((5,)).shape == (5, 2, 2, 2)
+    assert D.Independent(given, 1).log_prob(x[0]).shape == ()
+    assert before == getattr(D.Distribution, "_Distribution__validate_args", None)
+    with pytest.raises(ValueError, match="scale"):
+        D.Normal(0.0, -1.0)
+
+
+def test_distribution_of_a_mixture_base_has_no_rsample() -> None:
+    made = build(2, base=bases.GaussianMixture(2, 2)).distribution()
+    assert not made.has_rsample
+    assert made.sample((3,)).shape == (3, 2)
+    with pytest.raises(NotImplementedError, match="GaussianMixture cannot be sampled differentiably; use sample"):
+        made.rsample()
+
+
+def test_reverse_gradients_reach_every_parameter() -> None:
+    x, log_prob = PLAIN.sample_and_log_prob(20, generator=generator())
+    gradients = torch.autograd.grad(x.sum() + log_prob.sum(), list(PLAIN.parameters()), allow_unused=True)
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+
+
+def test_mixture_of_flows() -> None:
+    made = Mixture([build(2), build(2, layers=1)], torch.tensor([0.3, -0.3]))
+    report = check_density(made, generator=generator(1))
+    assert report.ok, f"\n{report}"
+    given = Mixture([build(2, 3), bases.StandardNormal(2)])
+    assert given.context_features == 3
+    assert given.sample(6, C).shape == (6, 4, 2)
+    assert given(X, C).shape == (4,)
+
+
+def test_mixture_of_impossible_rows_has_finite_gradients() -> None:
+    made = Mixture([bases.Uniform(0.0, 1.0), bases.Uniform(0.5, 2.0)])
+    log_prob = made(torch.tensor([[0.2], [5.0]]))
+    assert log_prob[1] == -math.inf
+    (slope,) = torch.autograd.grad(log_prob[0], made.logits)
+    assert slope.isfinite().all()
+
+
+def test_flow_exports_and_maps() -> None:
+    x = torch.randn(4, 2, generator=generator())
+    expected = PLAIN(x)
+    torch.testing.assert_close(torch.func.vmap(lambda row: PLAIN(row[None])[0])(x), expected, rtol=1e-4, atol=1e-4)
+    exported = torch.export.export(PLAIN, (x,)).module()
+    torch.testing.assert_close(exported(x), expected)
