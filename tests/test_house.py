@@ -25,6 +25,7 @@ ROOMS = [
     {"report"},
     {"fitting"},
     {"contract"},
+    {"card"},
     {"recipes"},
     {"training"},
     {"baselines"},

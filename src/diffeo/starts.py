@@ -17,6 +17,8 @@ __all__ = ["MixtureFit", "affordable_rows", "best_mixture"]
 ROWS = 20_000  # EM looks at so many rows at most
 FEW = 6_000  # below so many rows, restarts are cheap and worth pooling
 POOLED = 6
+CANDIDATES = 8  # of which restarts are pooled
+RIDGES = (1e-6, 1e-3, 1e-1)  # on the diagonals of covariances, in unit spread; the first for many rows
 PATIENT = 3  # sizes in a row that may do worse than the best
 TAILS = ((3.0, 1e-3), (10.0, 5e-4), (40.0, 3e-4), (200.0, 2e-4))  # (spread, weight) of wide components for outliers
 FAR = 100.0  # spreads; EM sees nothing beyond this
@@ -85,24 +87,24 @@ def best_mixture(
     rows = z[rng.permutation(len(z))[:at_most]]
     few = len(z) < FEW
     sizes = [components] if components else [k for k in SIZES if k <= most and (k == 1 or len(rows) >= 8 * k)]
-    fits, best = 0, None
-    for ridge in (1e-6, 1e-3, 1e-1) if few else (1e-6,):
-        worse = 0
+    fits, tried = 0, []
+    for ridge in RIDGES if few else RIDGES[:1]:
+        worse, best = 0, -np.inf
         for size in sizes:
-            if best is not None and (worse >= PATIENT or stop(fits)):
+            if tried and (worse >= PATIENT or stop(fits)):
                 break
             fit, fits = _em(rows, z_valid, size, ridge, seed), fits + 1
-            worse = 0 if best is None or fit.valid > best[0].valid else worse + 1
-            if worse == 0:
-                best = (fit, size, ridge)
-    assert best is not None
-    found, size, ridge = best
-    pool = [found]
-    while few and size > 1 and len(pool) < POOLED and not stop(fits):
-        pool.append(_em(rows, z_valid, size, ridge, seed + len(pool)))
-        fits += 1
-    pooled = _pool(pool, z_valid)
-    return _with_tails(pooled if pooled.valid > found.valid else found, z_valid)._replace(fits=fits)
+            worse, best = (0, fit.valid) if fit.valid > best else (worse + 1, best)
+            tried.append((fit, size, ridge))
+    tried.sort(key=lambda one: -one[0].valid)
+    candidates = [tried[0][0]]
+    for fit, size, ridge in tried[: CANDIDATES if few else 0]:
+        pool = [fit]
+        while size > 1 and len(pool) < POOLED and not stop(fits):
+            pool.append(_em(rows, z_valid, size, ridge, seed + len(pool)))
+            fits += 1
+        candidates.append(_pool(pool, z_valid))
+    return _with_tails(max(candidates, key=lambda fit: fit.valid), z_valid)._replace(fits=fits)
 
 
 def _em(rows: np.ndarray, z_valid: np.ndarray, size: int, ridge: float, seed: int) -> MixtureFit:

@@ -21,7 +21,8 @@ class Card(SimpleNamespace):
 
 
 class Interrupted(Exception):  # noqa: N818
-    resume_hint = "interrupted after epoch 1; the state is saved"
+    resume_hint = "interrupted after epoch 1"
+    run: object = None
 
 
 class FakeModel:

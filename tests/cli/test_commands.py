@@ -96,14 +96,14 @@ def test_keyboard_interrupt_is_130(fake: Any, run: Run) -> None:
     assert (done.exit_code, done.stderr) == (130, "diffeo: interrupted\n")
 
 
-def test_interrupted_fit_says_how_to_go_on(fake: Any, run: Run, table: Path) -> None:
+@pytest.mark.parametrize(("run_kept", "said"), [("state", "; continue with the same command and --resume"), (None, "")])
+def test_interrupted_fit_says_how_to_go_on(fake: Any, run: Run, table: Path, run_kept: Any, said: str) -> None:
     from diffeo.training import Interrupted  # the fixture's
 
     fake.raises = Interrupted()
+    fake.raises.run = run_kept
     done = run("fit", table, "-o", "m", "-q")
-    assert done.exit_code == 130
-    said = "diffeo: interrupted after epoch 1; the state is saved; continue with the same command and --resume\n"
-    assert done.stderr == said
+    assert (done.exit_code, done.stderr) == (130, f"diffeo: interrupted after epoch 1{said}\n")
 
 
 def test_score_streams_a_line_a_row(fake: Any, run: Run, table: Path, tmp_path: Path) -> None:
@@ -165,6 +165,9 @@ def test_sample_streams(fake: Any, run: Run, tmp_path: Path) -> None:
     assert run("sample", "m", "-n", "2500", "-o", tmp_path / "s.parquet").exit_code == 0
     assert pq.read_metadata(tmp_path / "s.parquet").num_rows == 2500
     assert run("sample", "m", "-n", "0").exit_code == 2
+    (tmp_path / "given.csv").write_text("b\nx\ny\nx\n")
+    assert len(run("sample", "m", "--given", tmp_path / "given.csv").stdout.splitlines()) == 4
+    assert len(run("sample", "m", "--given", tmp_path / "given.csv", "-n", "7").stdout.splitlines()) == 8
 
 
 def test_report_prints_the_path(fake: Any, run: Run) -> None:
@@ -175,7 +178,7 @@ def test_info(fake: Any, run: Run) -> None:
     assert run("info", "m").stdout == "recipe: auto\na \\x1b[31mred\\nname\n"
     found = strictly(run("info", "m", "--json").stdout)
     assert found["card"]["valid_standard_error"] is None
-    assert [column["name"] for column in found["columns"]] == ["a", "b"]
+    assert (found["path"], found["recipe"]) == ("m", "auto")
 
 
 def test_doctor(run: Run) -> None:

@@ -83,7 +83,8 @@ def command(
                 progress=progress.take,
             )
         except Interrupted as end:
-            stop(f"{end.resume_hint}; continue with the same command and --resume", INTERRUPTED)
+            go_on = "" if end.run is None else "; continue with the same command and --resume"
+            stop(f"{end.resume_hint}{go_on}", INTERRUPTED)
     figures = strict({name: getattr(model.card, name) for name in _FIGURES})
     if as_json:
         echo_json(path=output, **figures)

@@ -20,8 +20,7 @@ def command(model: str, as_json: bool) -> None:
 
     loaded = Model.load(model)
     if as_json:
-        columns = loaded.schema.model_dump(mode="json")
-        echo_json(path=model, card=loaded.card.model_dump(mode="json"), columns=columns["columns"])
+        echo_json(path=model, recipe=loaded.card.recipe, card=loaded.card.model_dump(mode="json"))
     else:
         for line in loaded.info():
             click.echo(printable(line))

@@ -35,7 +35,7 @@ def line(record: dict[str, Any]) -> str:
     fits = " ".join(f"{word} {known[word]:.4f}" for word in ("train", "valid") if word in known)
     parts += [f"{fits} nats/row"] if fits else []
     parts += [f"{known['rows_per_second']:,.0f} rows/s"] if known.get("rows_per_second") else []
-    parts += [f"{clock(known['seconds_left'])} left"] if "seconds_left" in known else []
+    parts += [f"{clock(known['seconds_left'])} left"] if known.get("seconds_left") else []
     return ", ".join(parts)
 
 
