@@ -105,3 +105,12 @@ def test_continuous_data_have_no_grid(kind: str) -> None:
     for v in (rng.normal(20, 5, 100_000), rng.uniform(0, 6.28, 100_000), np.exp(rng.normal(size=1000))):
         u = np.unique(v.astype(kind)).astype(float)
         assert find_grid(u, stored_single=kind == "f4", warps=True) is None
+
+
+def test_a_grid_under_a_warp_survives_a_text_file() -> None:
+    """Float32 numbers printed to text have up to nine digits; the last of them is no grid."""
+    parallax = np.random.default_rng(0).integers(200, 4000, 20_000) / 100
+    printed = np.log10(1000 / parallax).astype(np.float32).astype(str).astype(float)
+    grid = find_grid(np.unique(printed), warps=True)
+    assert grid is not None
+    assert (grid.warp, grid.step) == ("exp10neg", pytest.approx(1e-5))

@@ -20,6 +20,14 @@ def _is_single(u: np.ndarray) -> bool:
         return bool(np.array_equal(u.astype(np.float32).astype(float), u)) and not np.array_equal(np.rint(u * 8), u * 8)
 
 
+def _printed_single(u: np.ndarray) -> bool:
+    """Whether values have no more digits than float32 prints."""
+    few = slice(None, None, max(1, len(u) // 64))
+    with np.errstate(over="ignore"):
+        stored = u.astype(np.float32)
+    return all(np.array_equal(stored[part].astype(str).astype(float), u[part]) for part in (few, slice(None)))
+
+
 def _decimal(g: np.ndarray, fuzz: np.ndarray) -> tuple[np.ndarray, int] | None:
     """The values as whole numbers of 10^-digits, for the fewest digits that do; `fuzz` is the resolution of g."""
     few = slice(None, None, max(1, len(g) // 64))
@@ -122,6 +130,14 @@ def find_grid(u: np.ndarray, *, stored_single: bool = False, warps: bool = False
     if len(u) < 2:
         return None
     single = stored_single or _is_single(u)
+    found = _search(u, single, stored_single, warps)
+    if single or found is None or found.step > _CLEAR * _spacing(u[[0, -1]], True).max() or not _printed_single(u):
+        return found
+    return _search(u, True, stored_single, warps)  # so fine a step would be only the last digit of a printed float32
+
+
+def _search(u: np.ndarray, single: bool, stored_single: bool, warps: bool) -> Grid | None:
+    """The first grid that fits: decimal, of any real step, decimal under a warp."""
     for warp in WARPS if warps else WARPS[:1]:
         grid = _on_warp(u, warp, single, stored_single)
         if grid is not None:
