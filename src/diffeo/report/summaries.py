@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy.stats import rankdata
 
 from diffeo.data.column import Column
 
@@ -124,7 +123,7 @@ def strongest_pairs(rows: np.ndarray, most: int) -> list[tuple[int, int, float, 
     n, k = rows.shape
     if n < 2 or k < 2:
         return []
-    ranks = rankdata(rows, axis=0) - (n + 1) / 2
+    ranks = np.stack([_ranks(v) for v in rows.T], 1) - (n + 1) / 2
     length = np.sqrt((ranks**2).sum(0))
     ranks_unit = ranks / np.where(length > 0, length, 1.0)
     correlation = np.clip(ranks_unit.T @ ranks_unit, -1.0, 1.0)
@@ -140,6 +139,13 @@ def strongest_pairs(rows: np.ndarray, most: int) -> list[tuple[int, int, float, 
             linear = -0.5 * math.log1p(-min(rho * rho, 1 - 1e-12))
             found.append((int(i), int(j), round(rho, 4), round(max(linear, _information(bins[:, i], bins[:, j])), 4)))
     return sorted(found, key=lambda pair: -pair[3])[:most]
+
+
+def _ranks(v: np.ndarray) -> np.ndarray:
+    """Places 1..n of v [n] in order, equal values sharing their mean place."""
+    _, place, count = np.unique(v, return_inverse=True, return_counts=True)
+    last = count.cumsum()
+    return (last - (count - 1) / 2)[place]
 
 
 def _information(a: np.ndarray, b: np.ndarray) -> float:
