@@ -93,9 +93,7 @@ class Column(BaseModel):
         if self.coded:
             place = np.rint(np.where(np.isnan(x), -1.0, x))
         else:
-            assert self.grid is not None
-            first = self.grid.index(np.array([float(self.levels[0])]))[0]
-            place = np.where(np.isnan(x), -1.0, self.grid.index(np.where(np.isnan(x), 0.0, x)) - first)
+            place = np.where(np.isnan(x), -1.0, self.steps(np.where(np.isnan(x), 0.0, x)))
         return np.where((place >= 0) & (place < len(self.levels)), place, -1).astype(np.int64)
 
     def values(self, codes: np.ndarray) -> np.ndarray:
@@ -103,6 +101,24 @@ class Column(BaseModel):
         safe = np.clip(codes, 0, len(self.levels) - 1)
         table = np.arange(len(self.levels)) if self.coded else np.array(self.levels, float)
         return np.where(codes < 0, np.nan, table.astype(float)[safe])
+
+    def steps(self, x: np.ndarray) -> np.ndarray:
+        """How many steps of the grid each value x [n] of an integer lies above the lowest level: whole, float64 [n]."""
+        assert self.grid is not None
+        first, direction = self._line()
+        return (self.grid.index(x) - first) * direction
+
+    def stepped(self, steps: np.ndarray) -> np.ndarray:
+        """The values, float64 [n], so many steps above the lowest level. The inverse of `steps`."""
+        assert self.grid is not None
+        first, direction = self._line()
+        return self.grid.value(first + direction * steps)
+
+    def _line(self) -> tuple[float, int]:
+        """The grid's index of the lowest level, and 1 where it rises with the values, -1 under a warp that falls."""
+        assert self.grid is not None
+        first, last = self.grid.index(np.array([float(self.levels[0]), float(self.levels[-1])]))
+        return float(first), 1 if first <= last else -1
 
     def describe(self) -> str:
         """One line for a reader: `price: rounded to 1, positive, 326 to 18823`."""

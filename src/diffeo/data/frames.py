@@ -1,5 +1,6 @@
 """Other people's frames <-> tables: polars, pandas, arrays, tensors, dictionaries go in, and come back as they were."""
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -144,3 +145,23 @@ def _polars_maker(like: Any) -> Restore:
         return frame.cast({name: dtypes[name] for name in frame.columns if name in dtypes}, strict=False)
 
     return restore
+
+
+def restorer(kind: str) -> Restore:
+    """How a table becomes a frame of a kind, where no frame of it is at hand: array, vector, tensor, dict, pandas,
+    polars; anything else stays a table.
+
+    >>> restorer("vector")(pa.table({"a": [1, 2]}))
+    array([1., 2.])
+    """
+    if kind == "tensor":
+        import torch
+
+        return _from_tensor(torch.zeros(1, 2, dtype=torch.float64))[1]
+    if kind in ("array", "vector"):
+        return _array_maker(np.zeros((1, 2) if kind == "array" else 1))
+    if kind == "dict":
+        return lambda table: table.to_pydict()
+    if kind in ("pandas", "polars"):
+        return lambda table: nw.to_native(nw.from_arrow(table, native_namespace=importlib.import_module(kind)))
+    return lambda table: table

@@ -133,7 +133,8 @@ def find_grid(u: np.ndarray, *, stored_single: bool = False, warps: bool = False
     found = _search(u, single, stored_single, warps)
     if single or found is None or found.step > _CLEAR * _spacing(u[[0, -1]], True).max() or not _printed_single(u):
         return found
-    return _search(u, True, stored_single, warps)  # so fine a step would be only the last digit of a printed float32
+    # so fine a step may be only the last digit of a printed float32, which hides the true grid
+    return _search(u, True, stored_single, warps) or found
 
 
 def _search(u: np.ndarray, single: bool, stored_single: bool, warps: bool) -> Grid | None:
