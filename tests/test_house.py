@@ -24,6 +24,7 @@ ROOMS = [
     {"model"},
     {"report"},
     {"fitting"},
+    {"resume"},
     {"contract"},
     {"card"},
     {"recipes"},

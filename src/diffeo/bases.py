@@ -152,13 +152,13 @@ class GaussianMixture(Base):
         log_weights = self.log_weights(context).to(dtype)
         return torch.logsumexp(log_weights + heights - half, 0) - 0.5 * LOG_2PI * z.shape[1]
 
-    def _factors(self) -> Tensor:
+    def factors(self) -> Tensor:
         """P [k, d, d]."""
         return self.lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
 
     def whiten(self, z: Tensor, dtype: torch.dtype) -> Tensor:
         """u_k = P_k (z - mu_k): [n, d] -> [k, d, n]."""
-        factors = self._factors().to(dtype)
+        factors = self.factors().to(dtype)
         k, d, _ = factors.shape
         offset = (factors @ self.means.to(dtype)[:, :, None]).reshape(k * d, 1)
         z = z.to(dtype).clamp(-FARTHEST, FARTHEST)
@@ -178,7 +178,7 @@ class GaussianMixture(Base):
         level = torch.rand(shape, generator=generator, dtype=torch.float64, device=like.device)
         steps = self.log_weights(context).detach().double().exp().cumsum(0)[:-1]  # [k - 1, 1 or m]
         which = (level >= steps.unflatten(1, (1,) * (len(shape) - 1) + (-1,))).sum(0)
-        spreads = torch.linalg.inv(self._factors().detach().double()).to(like.dtype)  # lower triangular
+        spreads = torch.linalg.inv(self.factors().detach().double()).to(like.dtype)  # lower triangular
         return self.means[which] + (spreads[which] @ noise[..., None])[..., 0]
 
     def to_normal(self, z: Tensor, context: Tensor | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from diffeo.config import Config, FitConfig
 from diffeo.data.schema import Schema
@@ -14,8 +14,6 @@ __all__ = ["Card"]
 
 class Card(Config):
     """Log-densities are nats a row, of the held-out rows; `percentiles` are those of training rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal["diffeo-model"] = "diffeo-model"
     format_version: int = 1

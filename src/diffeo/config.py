@@ -27,7 +27,7 @@ def seconds(text: str | float) -> float:
 class Config(BaseModel):
     """A frozen record of choices; unknown names are refused with the place."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def read(cls, **fields: Any) -> Config:

@@ -9,20 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffeo.artefact import fill
 from diffeo.bases import GaussianMixture
 from diffeo.config import FitConfig
+from diffeo.errors import ModelError
 from diffeo.mixed import Mixed
 from diffeo.prepare import Prepared
 from diffeo.recipes import Plan, build, plan, settings
+from diffeo.resume import Standing
 from diffeo.rows import Layout, Rows
 from diffeo.starts import MixtureFit, affordable_rows, best_mixture
 from diffeo.training import Interrupted, Problem, Settings, State, train
 from diffeo.units import Unit, fit_units
 
-__all__ = ["Fitted", "fit_density"]
+__all__ = ["FAINTEST", "PERCENTILE_ROWS", "Clock", "Fitted", "check_device", "fit_density"]
 
 VALID_POINTS = 4  # points of a rounding cell while training
 VALID_ROWS = 20_000  # validation rows looked at while training
+FAINTEST = -1e6  # nats; a held-out row that is less probable, or impossible, counts as this while training
+PERCENTILE_ROWS = 10_000  # training rows that scores are ranked among
 SEARCH_SHARE = 0.3  # of the budget, for the mixture at the start
 Report = Callable[[dict[str, Any]], None]
 
@@ -58,40 +63,56 @@ def fit_density(
     clock: Clock,
     report: Report,
     stop: Callable[[], bool],
-    earlier: tuple[Plan, Settings, State] | None = None,
-    schedule: tuple[Plan, tuple[float, ...]] | None = None,
+    earlier: Standing | None = None,
+    repeat: tuple[Plan, Settings] | None = None,
 ) -> Fitted:
-    """Fit; `earlier` is where an interrupted run stood, `schedule` what a run by the clock recorded, to repeat it."""
-    device = _device(config.device)
+    """Fit; `earlier` is where an interrupted run stands, `repeat` the plan and the settings of a run to be repeated."""
+    device = check_device(config.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if earlier is None:
-            density, made, how, start = _start(data, config, clock, report, stop, schedule)
-            state = None
+            density, made, how, start = _start(data, config, clock, report, stop, repeat)
         else:
-            made, how, state = earlier
-            density, start = build(made, data.layout), ""
-    reserve = 0.0 if clock.budget is None else _cost_of_scoring(density, data)
-    density.to(device)
-    problem = _problem(density, data, device)
-    left = clock.left()
-    budget = None if left is None else max(0.5, left - reserve - 0.02 * (clock.budget or 0.0))
-    if state is not None and budget is not None:
-        budget += state.seconds
-    state = state or State()
+            made, how, start = earlier.plan, earlier.settings, earlier.start
+            density = build(made, data.layout)
+            fill(density, earlier.density, "the interrupted run")
+            density.set_slopes()
+    density.eval()
+    budget = _seconds_for_training(density, data, clock) if earlier is None else earlier.budget
+    state = State() if earlier is None else earlier.state
+    problem = _problem(density.to(device), data, device)
     try:
         for record in train(problem, how, state, budget, stop):
             report(record)
     except Interrupted as end:
-        end.run = (made, how, state)
+        end.run = Standing(made, how, start, budget, density.cpu().state_dict(), state)
         raise
     return Fitted(density.cpu().eval(), made, how, state, start)
 
 
-def _device(name: str) -> torch.device:
+def check_device(name: str) -> torch.device:
+    """The device of a name; `auto` is an accelerator where there is one. Raises ModelError where there is none."""
+    cuda = torch.cuda.is_available()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+        return torch.device("cuda" if cuda else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= (torch.cuda.device_count() if cuda else 0):
+        raise ModelError(f"device: there is no {name} here; use --device cpu")
+    return device
+
+
+def _seconds_for_training(density: Mixed, data: Prepared, clock: Clock) -> float | None:
+    """What is left of the budget, less what the last look at the rows will take, measured on a few."""
+    left = clock.left()
+    if left is None:
+        return None
+    few = data.valid[:256]
+    density.score(few[:8])  # the first call is slower
+    began = time.monotonic()
+    density.score(few)
+    each = (time.monotonic() - began) / max(few.n, 1)
+    last = each * (data.valid.n + min(data.train.n, PERCENTILE_ROWS)) + 0.02 * (clock.budget or 0.0)
+    return max(0.5, left - last)
 
 
 # The start ----------------------------------------------------------------------------------------------------------
@@ -103,38 +124,36 @@ def _start(
     clock: Clock,
     report: Report,
     stop: Callable[[], bool],
-    schedule: tuple[Plan, tuple[float, ...]] | None,
+    repeat: tuple[Plan, Settings] | None,
 ) -> tuple[Mixed, Plan, Settings, str]:
     """A density at its start: units, frequencies, and where the recipe takes one, the mixture fitted by EM."""
     n, layout = data.train.n, data.layout
-    chosen = choose_units(layout, data.x_train, data.train)
+    chosen = _choose_units(layout, data.x_train, data.train)
     given = _given_units(layout, data.train)
     wants = config.recipe == "auto" or config.components is not None
     generator = torch.Generator().manual_seed(config.seed)
     mixture: MixtureFit | None = None
     seconds = None if clock.budget is None else SEARCH_SHARE * clock.budget
     looked_at = affordable_rows(len(layout.smooth), seconds, _most(layout))
-    looked_at = looked_at if schedule is None else schedule[0].start_rows
-    limit = None if schedule is None else schedule[0].start_fits
+    looked_at = looked_at if repeat is None else repeat[0].start_rows
+    limit = None if repeat is None else repeat[0].start_fits
 
     def ended(fits: int) -> bool:
         """By the count that an earlier run recorded, or else by the clock."""
-        return stop() or (fits >= limit if limit is not None else clock.past(2 * SEARCH_SHARE))
+        return stop() or (fits >= limit if limit is not None else clock.past(SEARCH_SHARE))
 
     if layout.smooth and wants:
         report({"stage": "mixture", "message": "fitting Gaussian mixtures to start from"})
         probe = build(plan(config, n, chosen, given, 1, looked_at), layout)
         _set_units(probe, chosen, given, data.train)
         z, z_valid = (_noisy_numbers(probe, rows, generator) for rows in (data.train, data.valid))
-        z = _resampled(z, data.weights, config.seed)
+        z, z_valid = (_resampled(z, data.weights, config.seed), _resampled(z_valid, data.valid_weights, config.seed))
         mixture = best_mixture(z, z_valid, config.seed, config.components, _most(layout), looked_at, ended)
         if stop():
             raise Interrupted("interrupted before training began; nothing was saved")
         report({"stage": "mixture", "message": f"start: a Gaussian mixture of {mixture.found}"})
     made = plan(config, n, chosen, given, len(mixture.weights) if mixture is not None else 1, looked_at)
-    how = settings(config, n)
-    if schedule is not None:
-        how = how.model_copy(update={"schedule": schedule[1]})
+    how = settings(config, n) if repeat is None else repeat[1]
     made = made.model_copy(update={"start_fits": mixture.fits if mixture is not None else 0})
     density = build(made, layout)
     _set_units(density, chosen, given, data.train)
@@ -145,7 +164,7 @@ def _start(
     return density, made, how, mixture.found if mixture is not None else "the identity over a normal"
 
 
-def choose_units(layout: Layout, x: np.ndarray, rows: Rows) -> list[Unit]:
+def _choose_units(layout: Layout, x: np.ndarray, rows: Rows) -> list[Unit]:
     """For every number: by its kind where that says so, else by the shape of the values."""
     chosen = []
     for j, (_, column) in enumerate(layout.smooth):
@@ -153,9 +172,10 @@ def choose_units(layout: Layout, x: np.ndarray, rows: Rows) -> list[Unit]:
         low, width = rows.low[present, j].numpy(), rows.width[present, j].numpy()
         middle = low + 0.5 * width
         positive = column.positive and bool(len(low)) and bool((low > 0).all())
+        reciprocal = column.grid is not None and column.grid.warp == "reciprocal"  # which has no cells below zero
         if not len(middle):
             chosen.append(Unit())
-        elif column.kind == "positive":
+        elif column.kind == "positive" or reciprocal:
             chosen.append(Unit("log", bent=Unit.choose(np.log(middle)).bent))
         else:
             chosen.append(Unit.choose(middle, positive, column.bounds))
@@ -213,7 +233,7 @@ def _set_mixture(flow: torch.nn.Module, fit: MixtureFit) -> None:
 
 def _problem(density: Mixed, data: Prepared, device: torch.device) -> Problem:
     train_rows = data.train.to(device)
-    few = slice(0, VALID_ROWS)
+    few = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(data.valid.n)[:VALID_ROWS]))
     valid, valid_weights = data.valid[few].to(device), data.valid_weights[few].to(device)
     d = len(data.layout.smooth)
 
@@ -222,7 +242,7 @@ def _problem(density: Mixed, data: Prepared, device: torch.device) -> Problem:
         return density.part_log_probs(batch, torch.rand(batch.n, d, dtype=torch.float64, device=device))
 
     def validate() -> Tensor:
-        found = density.score(valid, VALID_POINTS).clamp(min=-1e6)
+        found = density.score(valid, VALID_POINTS).clamp(min=FAINTEST)
         return (found * valid_weights[:, None]).sum(0) / valid_weights.sum()
 
     def explain(rows: Tensor) -> str:
@@ -241,12 +261,3 @@ def _culprits(density: Mixed, data: Prepared, rows: Tensor) -> str:
     z = density.cpu().numbers(data.train[rows], torch.full((len(rows), len(names)), 0.5, dtype=torch.float64))[0]
     furthest = {names[int(j)] for j in z.abs().nan_to_num(float("inf")).argmax(1)}
     return f"rows in question: {listed}; columns furthest out: {', '.join(sorted(furthest))}"
-
-
-def _cost_of_scoring(density: Mixed, data: Prepared) -> float:
-    """Seconds that the last look at the held-out rows and at a sample of the others will take, measured on a few."""
-    few = data.valid[:256]
-    density.score(few[:8])  # the first call is slower
-    began = time.monotonic()
-    density.score(few)
-    return (time.monotonic() - began) * (data.valid.n + min(data.train.n, 10_000)) / max(few.n, 1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -121,7 +122,9 @@ class Masses(Density):
         rows = None if context is None else context.expand(n, *context.shape).reshape(-1, context.shape[-1])
         codes = torch.zeros(math.prod(shape), len(self.sizes), dtype=torch.long, device=self.frequencies.device)
         level = torch.rand(codes.shape, generator=generator, device=codes.device)
-        for j in range(len(self.sizes)):
-            steps = torch.softmax(self._logits(codes, rows)[j], 0).cumsum(0)[:-1]
+        ends = list(accumulate(self.sizes, initial=0))
+        for j, own in enumerate(slice(*pair) for pair in pairwise(ends)):
+            logits = self.net(self.one_hot(codes), rows, own) + self.frequencies[own, None]
+            steps = torch.softmax(logits, 0).cumsum(0)[:-1]
             codes[:, j] = (level[:, j] >= steps).sum(0)
-        return codes.reshape(*shape, -1)
+        return codes.reshape(*shape, len(self.sizes))

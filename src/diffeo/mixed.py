@@ -23,7 +23,7 @@ from diffeo.transforms import Chain
 
 __all__ = ["Mixed"]
 
-CHUNK = 4096  # rows (times points) moved at a time when nothing is learned
+CHUNK = 1024  # rows (times points) scored at a time: what a processor's cache holds
 
 
 class Mixed(Density):
@@ -72,11 +72,6 @@ class Mixed(Density):
         named += [(c.name, flow) for (_, c), flow in zip(self.layout.angular, self.angles, strict=True)]
         return named + ([("numbers", self.rest)] if self.rest is not None else [])
 
-    @property
-    def noisy(self) -> bool:
-        """Whether a row has free places, so that its log-probability is a bound evaluated at several points."""
-        return bool(self.layout.rounded)
-
     def set_slopes(self) -> None:
         """Keep the log-slope of the units at the place that fills an atom's cell; to be called when units change."""
         if self.units is None or not self.layout.spiked:
@@ -101,20 +96,25 @@ class Mixed(Density):
         parts += [self.one_hot(rows.codes)] if self.layout.sizes else []
         if self.layout.angular:
             parts.append(torch.stack([rows.angles.sin(), rows.angles.cos()], 2).flatten(1).float())
-        return torch.cat(parts, 1) if parts else torch.zeros(rows.n, 0)
+        return torch.cat(parts, 1) if parts else torch.zeros(rows.n, 0, device=rows.low.device)
 
     def part_log_probs(self, rows: Rows, noise: Tensor) -> Tensor:
         """Each factor's log-probability of each row, [n, parts]; noise [n, d] in [0, 1] fills the free places."""
         features = self.features(rows)
-        first, angular, last = self.context_widths(self.layout)
+        values = self._exact(rows, features)
+        if self.rest is not None:
+            values.append(self._numbers(rows, noise, features))
+        return torch.stack([value.double() for value in values], 1)
+
+    def _exact(self, rows: Rows, features: Tensor) -> list[Tensor]:
+        """Log-probabilities [n] of the codes and of each angle, which have no free places."""
+        first, angular, _ = self.context_widths(self.layout)
         values = [] if self.masses is None else [self.masses(rows.codes, features[:, :first] if first else None)]
         for a, (flow, width) in enumerate(zip(self.angles, angular, strict=True)):
             turn = math.log(2 * math.pi / (self.layout.angular[a][1].period or (0.0, 2 * math.pi))[1])
             context = features[:, :width] if width else None
             values.append(flow(rows.angles[:, a : a + 1].to(features.dtype), context) + turn)
-        if self.rest is not None:
-            values.append(self._numbers(rows, noise, features[:, :last] if last else None))
-        return torch.stack([value.double() for value in values], 1)
+        return values
 
     def numbers(self, rows: Rows, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The numbers in unit spread z [n, d], free places filled, and the log of what that costs in volume [n]."""
@@ -129,30 +129,33 @@ class Mixed(Density):
         cost = 0.5 * normal.double().square() + 0.5 * LOG_2PI - self.slopes
         return torch.where(rows.atom, normal, z), log_det + torch.where(rows.atom, cost, volume).sum(1)
 
-    def _numbers(self, rows: Rows, noise: Tensor, context: Tensor | None) -> Tensor:
+    def _numbers(self, rows: Rows, noise: Tensor, features: Tensor) -> Tensor:
+        """Log-density [n] of the numbers, given all that stands before them."""
         assert self.rest is not None
         z, log_det = self.numbers(rows, noise)
-        return self.rest(z, context) + log_det
+        return self.rest(z, features if features.shape[1] else None) + log_det
 
     @torch.no_grad()
     def score(self, rows: Rows, points: int = POINTS) -> Tensor:
         """Each factor's log-probability of each row, [n, parts], float64: repeatable, at `points` fixed points of the
         free places; -inf where a row is impossible."""
-        d = len(self.layout.smooth)
-        spread = lattice(points, d) if self.noisy else torch.full((1, d), 0.5, dtype=torch.float64)
+        free = self.layout.free
+        spread = torch.full((points if free else 1, len(self.layout.smooth)), 0.5, dtype=torch.float64)
+        spread[:, free] = lattice(len(spread), len(free))
+        spread = spread.to(rows.low.device)
         size = max(1, CHUNK // len(spread))
         found = [self._score(rows[i : i + size], spread) for i in range(0, rows.n, size)]
         return torch.cat(found) if found else torch.zeros(0, len(self.parts), dtype=torch.float64)
 
     def _score(self, rows: Rows, spread: Tensor) -> Tensor:
-        m = len(spread)
-        if m == 1:
-            found = self.part_log_probs(rows, spread.expand(rows.n, -1))
-        else:
-            repeated = Rows(*(part.repeat_interleave(m, 0) for part in rows.parts()))
-            each = self.part_log_probs(repeated, spread.repeat(rows.n, 1)).unflatten(0, (rows.n, m))
-            found = torch.cat([each[:, 0, :-1], log_mean_exp(each[:, :, -1].T)[:, None]], 1)
-        return torch.where(rows.possible[:, None], found, -math.inf)
+        features = self.features(rows)
+        values = [value.double() for value in self._exact(rows, features)]
+        if self.rest is not None:
+            m = len(spread)
+            many = Rows(*(part.repeat_interleave(m, 0) for part in rows.parts()))
+            each = self._numbers(many, spread.repeat(rows.n, 1), features.repeat_interleave(m, 0))
+            values.append(log_mean_exp(each.double().view(rows.n, m).T))
+        return torch.where(rows.possible[:, None], torch.stack(values, 1), -math.inf)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-probability in nats of encoded rows x [n, D] (given columns included): [n], float64."""

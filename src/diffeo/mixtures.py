@@ -5,8 +5,9 @@ A Gaussian mixture factorises in closed form. With u_k = P_k (z - mu_k), P_k low
     p(z_i | z_<i) = sum_k w_ki(z_<i) P_k[i,i] phi(u_k[i]),   w_ki ~ w_k prod_{j<i} P_k[j,j] phi(u_k[j]).
 
 Here a masked net (MADE, arXiv 1502.03509) reads z_<i and the context and adds to log w_ki, to the log-scale and to the
-place of every component. With the net at zero this is the mixture itself, exactly; trained, each conditional is a
-mixture density network (Bishop 1994), which can approximate any density. Its Rosenblatt map is closed too.
+place of every component. With the net at zero this is the mixture itself (but that no w_ki is let fall below e^-30
+of the greatest); trained, each conditional is a mixture density network (Bishop 1994), which can approximate any
+density. Its Rosenblatt map is closed too.
 """
 
 import torch
@@ -60,14 +61,10 @@ class AutoregressiveMixture(Base):
         """For each component and coordinate [k, d, n]: log-weight (not normalised), log dv/dz, and v."""
         mixture = self.mixture
         u = mixture.whiten(z, dtype).clamp(-FARTHEST_U, FARTHEST_U)
-        k, d, n = u.shape
-        shift, stretch, move = self.net(z, context).to(dtype).view(3, k, d, n)
         log_diagonal = mixture.log_diagonal.to(dtype)[:, :, None]
-        own = (log_diagonal - 0.5 * u.square())[:, : d - 1].cumsum(1)
+        own = (log_diagonal - 0.5 * u.square())[:, : u.shape[1] - 1].cumsum(1)
         before = mixture.log_weights(None).to(dtype)[:, :, None] + torch.cat([torch.zeros_like(u[:, :1]), own], 1)
-        before = (before - before.detach().amax(0)).clamp(min=FAINTEST)
-        log_scale = LOG_SCALE_LIMIT * torch.tanh(stretch / LOG_SCALE_LIMIT)
-        return before + shift, log_diagonal + log_scale, u * log_scale.exp() + move
+        return _refined(before, log_diagonal, u, self.net(z, context).to(dtype).view(3, *u.shape))
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -76,15 +73,28 @@ class AutoregressiveMixture(Base):
         noise = torch.randn((*shape, d), generator=generator, dtype=like.dtype, device=like.device).reshape(-1, d)
         level = torch.rand((*shape, d), generator=generator, dtype=like.dtype, device=like.device).reshape(-1, d)
         z = torch.zeros_like(noise)
+        factors, log_diagonal = self.mixture.factors(), self.mixture.log_diagonal[:, :, None]
+        offset = factors @ self.mixture.means[:, :, None]
+        before = self.mixture.log_weights(None).expand(-1, len(z))
         for i in range(d):
-            log_weights, log_slopes, v = (part[:, i] for part in self._conditionals(z, rows, like.dtype))
+            u = factors[:, i] @ z.T - offset[:, i]  # where z_i is still zero; v is linear in it: v(0) + z_i dv/dz
+            raw = self.net(z, rows, slice(i, None, d)).to(like.dtype).view(3, *u.shape)
+            log_weights, log_slopes, v = _refined(before, log_diagonal[:, i], u, raw)
             steps = torch.softmax(log_weights, 0).cumsum(0)[:-1]
             which = (level[:, i] >= steps).sum(0, keepdim=True)
-            # v is linear in z_i, which is zero so far: v(z_i) = v(0) + z_i dv/dz
             z[:, i] = ((noise[:, i] - v.gather(0, which)) * (-log_slopes.gather(0, which)).exp())[0]
+            before = before + log_diagonal[:, i] - 0.5 * (u + factors[:, i, i, None] * z[:, i]).square()
         return z.reshape(*shape, d)
 
     def to_normal(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         with torch.no_grad():
             log_weights, _, v = self._conditionals(z, context, torch.float64)
             return mixture_quantiles(torch.log_softmax(log_weights, 0), v).to(z)
+
+
+def _refined(before: Tensor, log_diagonal: Tensor, u: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-weights, log dv/dz and v [k, ...] from the mixture's own and what the net adds, raw [3, k, ...]."""
+    shift, stretch, move = raw
+    before = (before - before.detach().amax(0)).clamp(min=FAINTEST)
+    log_scale = LOG_SCALE_LIMIT * torch.tanh(stretch / LOG_SCALE_LIMIT)
+    return before + shift, log_diagonal + log_scale, u * log_scale.exp() + move

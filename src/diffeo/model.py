@@ -1,11 +1,9 @@
 """A model: a schema and a density that belong together, and how they came about. Fit, score, sample, save, load."""
 
 import json
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,25 +17,26 @@ from diffeo import artefact
 from diffeo.baselines import Gaussian, Marginals
 from diffeo.card import Card
 from diffeo.config import FitConfig, first_fault
-from diffeo.data.frames import Restore, to_table
+from diffeo.data.embedded import path_of
+from diffeo.data.files import read
+from diffeo.data.frames import Restore, restorer, to_table
 from diffeo.data.schema import Schema
 from diffeo.errors import DataError, ModelError
-from diffeo.fitting import Clock, Fitted, fit_density
+from diffeo.fitting import FAINTEST, PERCENTILE_ROWS, Clock, Fitted, check_device, fit_density
 from diffeo.mixed import Mixed
 from diffeo.prepare import Prepared, prepare
 from diffeo.processors import threads
-from diffeo.recipes import Plan, build
-from diffeo.report.findings import Findings, Step, baseline_of, compare, score_of, summarise
+from diffeo.recipes import Plan, build, least_numbers
+from diffeo.report.findings import Findings, Marginal, Pair, Step, baseline_of, compare, score_of, summarise
 from diffeo.report.page import write_report
+from diffeo.resume import go_on, keep, repeated, signals
 from diffeo.rows import Layout
-from diffeo.training import Interrupted, Settings, State
+from diffeo.training import Interrupted
 from diffeo.version import __version__
 
 __all__ = ["Model", "fit"]
 
-PERCENTILE_ROWS = 10_000  # training rows that scores are ranked among
 SAMPLE_ROWS = 10_000  # rows drawn at a time, and rows that a report draws
-STATE = "resume"
 HISTORY, FINDINGS = "history.jsonl", "findings.json"
 Progress = Callable[[dict[str, Any]], None]
 
@@ -52,14 +51,24 @@ class Model:
     ((300,), (5, 2))
     """
 
-    def __init__(self, card: Card, density: Mixed, findings: Findings, folder: Path | None = None) -> None:
-        self.card, self.density, self.findings, self.folder = card, density, findings, folder
+    def __init__(self, card: Card, density: Mixed, findings: Findings | None, folder: Path | None = None) -> None:
+        self.card, self.density, self.folder = card, density, folder
+        self._findings = findings
+        self._record: dict[str, Any] = {}
         self._restore: Restore | None = None
 
     @property
     def schema(self) -> Schema:
         """The columns and their kinds."""
         return self.card.data_schema
+
+    @property
+    def findings(self) -> Findings:
+        """What a report says. Raises ModelError where the file of a saved model is missing or damaged."""
+        if self._findings is None:
+            assert self.folder is not None
+            self._findings = Findings.from_json(artefact.read_text(self.folder, self._record, FINDINGS))
+        return self._findings
 
     # Fitting ----------------------------------------------------------------------------------------------------
 
@@ -86,37 +95,40 @@ class Model:
         config = config or FitConfig()
         report = progress or (lambda record: None)
         clock = Clock(time.monotonic(), config.budget)
+        check_device(config.device)
         folder = None if out is None else artefact.open_folder(out, overwrite, resume)
-        if resume and folder is not None and not (folder / artefact.RESUME).exists():
-            if (folder / artefact.MODEL).exists():
+        if resume:
+            _refuse_resume(folder, schedule)
+            if folder is not None and not (folder / artefact.RESUME).exists():
                 report({"message": f"{folder} is finished already"})
                 return cls.load(folder)
-            raise ModelError(f"{folder} holds no interrupted run to go on with; leave --resume out")
-        with threads(config.threads), _signals(folder is not None) as stopped:
+        with threads(config.threads), signals(folder is not None) as stopped:
             prepared = prepare(_found(data), _found(valid), config, lambda text: report({"message": text}))
-            earlier = _earlier(folder, config, prepared) if resume and folder is not None else None
-            replayed = None if schedule is None else _schedule(Path(schedule), config)
+            earlier = go_on(folder, config, prepared.fingerprint) if resume and folder is not None else None
+            repeat = None if schedule is None else repeated(Path(schedule), config, prepared.fingerprint)
+            seen = _Seen.of(prepared)
             try:
-                fitted = fit_density(prepared, config, clock, report, stopped, earlier, replayed)
+                fitted = fit_density(prepared, config, clock, report, stopped, earlier, repeat)
             except Interrupted as end:
-                _save_state(folder, config, prepared, end)
+                if folder is not None and end.run is not None:
+                    keep(folder, config, prepared.fingerprint, end.run)
                 raise
-            model = cls._of(prepared, config, fitted, clock)
-        model._restore = None if isinstance(data, str | Path) else to_table(data)[1]
-        if folder is not None:
-            model.save(folder, overwrite=True)
-            artefact.clear_resume(folder)
+            model = cls._of(prepared, config, fitted, clock, seen)
+            if folder is not None:
+                model.save(folder, overwrite=True)
+                artefact.clear_resume(folder)
         return model
 
     @classmethod
-    def _of(cls, data: Prepared, config: FitConfig, fitted: Fitted, clock: Clock) -> "Model":
+    def _of(cls, data: Prepared, config: FitConfig, fitted: Fitted, clock: Clock, seen: "_Seen") -> "Model":
         """Score what was held out, and write down everything that is to be remembered."""
         density, state = fitted.density, fitted.state
         each = density.score(data.valid).numpy()
-        valid = each.sum(1)
+        valid, weights = each.sum(1), data.valid_weights.numpy()
         some = np.random.default_rng(0).permutation(data.train.n)[:PERCENTILE_ROWS]
         ranked = density.score(data.train[torch.from_numpy(np.sort(some))]).sum(1).numpy()
-        score = score_of(valid)
+        score = score_of(valid, weights)
+        parts = np.average(each.clip(FAINTEST), axis=0, weights=weights)
         card = Card(
             version=__version__,
             torch=str(torch.__version__),
@@ -137,7 +149,7 @@ class Model:
             start_log_prob=state.history[0]["valid"],
             valid_log_prob=score.mean,
             valid_standard_error=score.standard_error,
-            parts={name: float(each[:, j].clip(-1e6).mean()) for j, (name, _) in enumerate(density.parts)},
+            parts={name: float(part) for (name, _), part in zip(density.parts, parts, strict=True)},
             bounds=tuple(data.layout.rounded),
             percentiles=tuple(float(q) for q in np.quantile(ranked.clip(-1e30), np.linspace(0, 1, 1001))),
             parameters=sum(p.numel() for p in density.parameters()),
@@ -148,7 +160,9 @@ class Model:
             seconds=round(time.monotonic() - clock.began, 3),
             schedule=tuple(state.schedule),
         )
-        return cls(card, density, _findings(card, data, valid, state))
+        model = cls(card, density, seen.findings(card, valid, weights, state.history))
+        model._restore = data.restore
+        return model
 
     # Scoring ----------------------------------------------------------------------------------------------------
 
@@ -158,21 +172,24 @@ class Model:
         Discrete columns and rounding cells count with their log-probabilities. NaN where a cell is missing, -inf
         where a row is impossible. Raises DataError where the data does not fit the schema.
         """
-        x = self.schema.encode(self._same_names(data))
+        return self._log_prob(self.schema.encode(self._table(data)), 1)
+
+    def _log_prob(self, x: np.ndarray, first_row: int) -> np.ndarray:
+        """Of encoded rows x [n, D]: [n]."""
         found = np.full(len(x), np.nan)
         whole = ~np.isnan(x).any(1)
         with threads(None):
             found[whole] = self.density.log_prob(torch.from_numpy(x[whole])).numpy()
         if np.isnan(found[whole]).any():
-            row = int(np.flatnonzero(whole)[np.isnan(found[whole])][0]) + 1
+            row = int(np.flatnonzero(whole)[np.isnan(found[whole])][0]) + first_row
             raise ModelError(f"the log-density of row {row} is not a number; the model is damaged, fit it again")
         return found
 
-    def score_table(self, table: pa.Table) -> pa.Table:
+    def score_table(self, table: pa.Table, first_row: int = 1) -> pa.Table:
         """One line a row: log_prob; percentile, the share of training rows (in %) that are no more probable; and the
-        reason where a row could not be scored."""
-        x = self.schema.encode(table)
-        log_prob = self.log_prob(table)
+        reason where a row could not be scored. `first_row`: the number of the table's first row, for messages."""
+        x = self.schema.encode(table, first_row=first_row)
+        log_prob = self._log_prob(x, first_row)
         percentile = 100.0 * np.searchsorted(self.card.percentiles, log_prob, side="right") / 1001
         missing = np.isnan(log_prob)
         reasons: list[str | None] = [None] * len(x)
@@ -192,7 +209,7 @@ class Model:
     def sample(self, n: int, *, given: Any = None, seed: int | None = None) -> Any:
         """n new rows, in the kind of frame that the model was fitted to (arrow for files). With `given` columns in
         the model, one row for each of n rows of `given`; the same seed gives the same rows."""
-        tables = list(self.samples(n, given=None if given is None else to_table(given)[0], seed=seed))
+        tables = list(self.samples(n, given=None if given is None else self._table(given), seed=seed))
         return self._as_fitted(pa.concat_tables(tables))
 
     def samples(self, n: int, *, given: pa.Table | None = None, seed: int | None = None) -> Iterator[pa.Table]:
@@ -236,30 +253,15 @@ class Model:
 
     def _as_fitted(self, table: pa.Table) -> Any:
         """A table in the kind of frame that the model was fitted to."""
-        if self._restore is not None:
-            return self._restore(table)
-        if self.card.frame in ("array", "tensor"):
-            array = np.stack([column.to_numpy().astype(float) for column in table.columns], 1)
-            return torch.from_numpy(array) if self.card.frame == "tensor" else array
-        if self.card.frame == "dict":
-            return table.to_pydict()
-        if self.card.frame == "pandas":
-            return table.to_pandas()
-        if self.card.frame == "polars":
-            import narwhals as nw
+        if self._restore is None:
+            self._restore = restorer(self.card.frame)
+        return self._restore(table)
 
-            return nw.from_arrow(table, backend="polars").to_native()
-        return table
-
-    def _same_names(self, data: Any) -> pa.Table:
-        table, _ = to_table(data)
-        if isinstance(data, pa.Table):
-            return table
+    def _table(self, data: Any) -> pa.Table:
+        """Rows of the columns of this model; files are read as the types that the columns have."""
         if isinstance(data, str | Path):
-            from diffeo.data.files import read
-
-            return read(str(_found(data)), types=self.schema.types)
-        return table
+            return read(_found(data), types=self.schema.types)
+        return to_table(data)[0]
 
     # Saving -----------------------------------------------------------------------------------------------------
 
@@ -268,10 +270,9 @@ class Model:
         seen. Raises ModelError where a model is there already, or where nothing can be written."""
         folder = artefact.open_folder(path, overwrite, resume=False)
         lines = [json.dumps(step.model_dump(mode="json")) for step in self.findings.history]
-        artefact.write_text(folder / HISTORY, "".join(f"{line}\n" for line in lines))
-        artefact.write_text(folder / FINDINGS, self.findings.to_json())
+        beside = {HISTORY: "".join(f"{line}\n" for line in lines), FINDINGS: self.findings.to_json()}
         record = self.card.model_dump(mode="json")
-        artefact.write_set(folder, artefact.MODEL, record, self.density.state_dict(), "weights")
+        artefact.write_set(folder, artefact.MODEL, record, self.density.state_dict(), "weights", beside)
         self.folder = folder
         return folder
 
@@ -282,17 +283,14 @@ class Model:
         folder = Path(path)
         record = artefact.read_json(folder)
         tensors = artefact.read_tensors(folder, record, "weights")
-        fields = {name: value for name, value in record.items() if name not in ("weights", "weights_bytes")}
         try:
-            card = Card.model_validate(fields)
+            card = Card.model_validate(artefact.fields_of(record))
         except ValidationError as fault:
             raise ModelError(f"{folder / artefact.MODEL} is damaged: {first_fault(fault)}") from None
         density = _rebuilt(card.plan, Layout(card.data_schema), tensors, folder)
-        try:
-            findings = Findings.from_json((folder / FINDINGS).read_text(encoding="utf-8"))
-        except OSError as fault:
-            raise ModelError(f"{folder / FINDINGS} cannot be read: {fault.strerror or fault}") from None
-        return cls(card, density, findings, folder)
+        model = cls(card, density, None, folder)
+        model._record = record
+        return model
 
     # Telling ----------------------------------------------------------------------------------------------------
 
@@ -312,7 +310,7 @@ class Model:
 
     def _findings_of(self, data: Any) -> Findings:
         """The findings with scores and summaries of other rows."""
-        x = self.schema.encode(self._same_names(data))
+        x = self.schema.encode(self._table(data))
         whole = ~np.isnan(x).any(1)
         if whole.sum() < 2:
             raise DataError("the data has fewer than 2 rows without missing cells; a report needs them")
@@ -377,21 +375,23 @@ def fit(data: Any, **options: Any) -> Model:
 
 def _found(data: Any) -> Any:
     """A path, or the embedded data set of that name."""
-    if not isinstance(data, str | Path):
-        return data
-    from diffeo.data.embedded import path_of
+    return path_of(str(data)) if isinstance(data, str | Path) else data
 
-    return path_of(str(data))
+
+def _refuse_resume(folder: Path | None, schedule: str | Path | None) -> None:
+    """Refuse to go on where there is nothing to go on with."""
+    if schedule is not None:
+        raise ModelError("schedule: a run that goes on keeps its schedule; leave --schedule out, or start again")
+    if folder is None or not ((folder / artefact.RESUME).exists() or (folder / artefact.MODEL).exists()):
+        raise ModelError(f"{folder or 'nothing'} holds no interrupted run to go on with; leave --resume out")
 
 
 def _rebuilt(plan: Plan, layout: Layout, tensors: dict[str, torch.Tensor], folder: Path) -> Mixed:
     """The density of a plan filled with tensors; its size is checked before anything is allocated."""
-    with torch.device("meta"):
-        expected = sum(value.numel() for value in build(plan, layout).state_dict().values())
-    found = sum(value.numel() for value in tensors.values())
-    if expected != found:
+    least, found = least_numbers(plan, layout), sum(value.numel() for value in tensors.values())
+    if least > found:
         raise ModelError(
-            f"{folder}: the plan asks for {expected:,} numbers and the weights hold {found:,}; it is damaged"
+            f"{folder}: the plan asks for {least:,} numbers or more, and {found:,} are there; it is damaged"
         )
     density = build(plan, layout)
     artefact.fill(density, tensors, str(folder))
@@ -399,102 +399,43 @@ def _rebuilt(plan: Plan, layout: Layout, tensors: dict[str, torch.Tensor], folde
     return density.eval()
 
 
-def _findings(card: Card, data: Prepared, valid: np.ndarray, state: State) -> Findings:
-    marginals, pairs = summarise(data.x_train, data.schema)
-    weights = data.weights.double().numpy()
-    baselines = [
-        baseline_of(name, valid, kind.fit(data.x_train, data.schema, weights).log_prob(data.x_valid))
-        for name, kind in _BASELINES
-    ]
-    history = [{key: record.get(key) for key in Step.model_fields} for record in state.history]
-    return Findings.of(
-        data.schema,
-        data=card.source,
-        recipe=card.recipe,
-        fingerprint=card.fingerprint,
-        rows_train=card.rows_train,
-        rows_valid=card.rows_valid,
-        rows_with_holes=card.rows_with_holes,
-        model=score_of(valid),
-        baselines=tuple(baselines),
-        history=tuple(history),
-        marginals=marginals,
-        pairs=pairs,
-        parameters=card.parameters,
-        epochs=card.epochs,
-        seconds=card.seconds,
-        seed=card.config.seed,
-        versions={"diffeo": card.version, "torch": card.torch},
-    )
+@dataclass(frozen=True)
+class _Seen:
+    """What a report says of the data whatever is learned, made before training so that the budget knows of it:
+    marginals, pairs, and the log-densities of held-out rows under the baselines."""
 
+    schema: Schema
+    marginals: tuple[Marginal, ...]
+    pairs: tuple[Pair, ...]
+    baselines: tuple[tuple[str, np.ndarray], ...]
 
-# Interruption and repetition ----------------------------------------------------------------------------------------
+    @staticmethod
+    def of(data: Prepared) -> "_Seen":
+        weights = data.weights.double().numpy()
+        marginals, pairs = summarise(data.x_train, data.schema)
+        baselines = tuple(
+            (name, kind.fit(data.x_train, data.schema, weights).log_prob(data.x_valid)) for name, kind in _BASELINES
+        )
+        return _Seen(data.schema, marginals, pairs, baselines)
 
-
-@contextmanager
-def _signals(catch: bool) -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C or SIGTERM is only noted, so that the state can be saved; the second stops at once."""
-    noted: list[int] = []
-    if not catch or threading.current_thread() is not threading.main_thread():
-        yield lambda: bool(noted)
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(noted)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _save_state(folder: Path | None, config: FitConfig, data: Prepared, end: Interrupted) -> None:
-    """Keep where an interrupted run stood."""
-    if folder is None or end.run is None:
-        return
-    plan, settings, state = end.run
-    record = {
-        "format": artefact.FORMAT,
-        "format_version": artefact.FORMAT_VERSION,
-        "config": config.model_dump(mode="json"),
-        "plan": plan.model_dump(mode="json"),
-        "training": settings.model_dump(mode="json"),
-        "state": state.numbers(),
-        "fingerprint": data.fingerprint,
-    }
-    artefact.write_set(folder, artefact.RESUME, record, state.tensors, STATE)
-
-
-def _earlier(folder: Path, config: FitConfig, data: Prepared) -> tuple[Plan, Settings, State]:
-    """Where the interrupted run in a folder stood. Raises ModelError if options or data are not the same."""
-    record = artefact.read_json(folder, artefact.RESUME)
-    tensors = artefact.read_tensors(folder, record, STATE)
-    try:
-        before = FitConfig.model_validate(record["config"])
-        plan, settings = Plan.model_validate(record["plan"]), Settings.model_validate(record["training"])
-        state = State(**record["state"], tensors=tensors)
-    except (ValidationError, KeyError, TypeError) as fault:
-        raise ModelError(f"{folder / artefact.RESUME} is damaged ({str(fault)[:80]}); start again without it") from None
-    for name in FitConfig.model_fields:
-        if name not in ("threads", "device") and getattr(before, name) != getattr(config, name):
-            asked, was = getattr(config, name), getattr(before, name)
-            raise ModelError(f"{name}: the interrupted run had {was!r}, now {asked!r}; resume with the same options")
-    if record.get("fingerprint") != data.fingerprint:
-        raise ModelError(f"the data is not what the interrupted run in {folder} learned from; start again")
-    return plan, settings, state
-
-
-def _schedule(folder: Path, config: FitConfig) -> tuple[Plan, tuple[float, ...]]:
-    """What a run by the clock recorded."""
-    record = artefact.read_json(folder)
-    try:
-        plan, progress = Plan.model_validate(record["plan"]), tuple(float(value) for value in record["schedule"])
-    except (ValidationError, KeyError, TypeError, ValueError):
-        raise ModelError(f"{folder} records no schedule") from None
-    if plan.recipe != config.recipe:
-        raise ModelError(f"recipe: {folder} was fitted by {plan.recipe}, not {config.recipe}")
-    return plan, progress
+    def findings(self, card: Card, valid: np.ndarray, weights: np.ndarray, history: list[dict[str, Any]]) -> Findings:
+        """With the log-densities [n] of held-out rows and the learning curve."""
+        return Findings.of(
+            self.schema,
+            data=card.source,
+            recipe=card.recipe,
+            fingerprint=card.fingerprint,
+            rows_train=card.rows_train,
+            rows_valid=card.rows_valid,
+            rows_with_holes=card.rows_with_holes,
+            model=score_of(valid, weights),
+            baselines=tuple(baseline_of(name, valid, other, weights) for name, other in self.baselines),
+            history=tuple({key: record.get(key) for key in Step.model_fields} for record in history),
+            marginals=self.marginals,
+            pairs=self.pairs,
+            parameters=card.parameters,
+            epochs=card.epochs,
+            seconds=card.seconds,
+            seed=card.config.seed,
+            versions={"diffeo": card.version, "torch": card.torch},
+        )

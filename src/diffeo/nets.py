@@ -25,6 +25,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": F.elu,
 }
 
+EVERY = slice(None)
+
 
 def soft_clip(x: Tensor, bound: float = 5.0) -> Tensor:
     """x within +-bound, then bending smoothly (once differentiable) towards +-(bound + 1).
@@ -44,9 +46,9 @@ class _Zero(nn.Module):
         self.weight = nn.Parameter(torch.zeros(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features))
 
-    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
-        weight = self.weight if mask is None else self.weight * mask
-        return torch.addmm(self.bias[:, None], weight, hidden.T)
+    def forward(self, hidden: Tensor, mask: Tensor | None = None, some: slice = EVERY) -> Tensor:
+        weight = self.weight[some] if mask is None else self.weight[some] * mask[some]
+        return torch.addmm(self.bias[some, None], weight, hidden.T)
 
 
 class _Net(nn.Module):
@@ -197,11 +199,12 @@ class MaskedNet(_Net):
         self.last = _Zero(len(degrees[-1]), len(out_places))
         self._activation = ACTIVATIONS[activation]
 
-    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, h: Tensor, context: Tensor | None = None, some: slice = EVERY) -> Tensor:
+        """Outputs [out, n], or only `some` of them."""
         h = self._join(h, context, self.last.weight.dtype)
         for layer in self.hidden:
             h = self._drop(self._activation(layer(h)))
-        return self.last(h, self.mask)
+        return self.last(h, self.mask, some)
 
 
 class MaskedMLP(MaskedNet):

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from diffeo.config import FitConfig
-from diffeo.data.frames import to_table
+from diffeo.data.arrow import is_number, numbers
+from diffeo.data.files import read
+from diffeo.data.frames import Restore, to_table
 from diffeo.data.schema import Schema
 from diffeo.data.split import held_out, split_by_column, split_by_time
 from diffeo.errors import DataError
@@ -26,7 +28,8 @@ __all__ = ["Prepared", "frame_kind", "prepare"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a fit learns from and validates on; `numbers`: the row numbers of the training rows in the file, from 1."""
+    """What a fit learns from and validates on; `numbers`: the row numbers of the training rows in the file, from 1;
+    `restore` makes of a table the kind of frame that the data came in."""
 
     schema: Schema
     layout: Layout
@@ -43,29 +46,31 @@ class Prepared:
     fingerprint: str
     source: str
     frame: str
+    restore: Restore
 
 
 def prepare(data: Any, valid: Any, config: FitConfig, say: Callable[[str], None]) -> Prepared:
     """Read, infer, encode, split. Raises DataError by name for everything that is not as it should be."""
-    table, _ = to_table(data)
+    _one_split(valid, config)
+    table, restore = to_table(data)
     schema = _schema(table, config)
     for line in (*schema.describe(), *schema.notes):
         say(line)
     x = schema.encode(table)
-    weights = _weights(table, config.weight)
+    weights = _weights(table, config.weight, len(x))
     whole = _whole(x, schema, config, say)
     if valid is None:
-        held = _held(table, config, whole)
-        x_valid, valid_weights = x[whole & held], weights[whole & held]
+        held = _held(table, config, whole & (weights > 0))
+        x_valid, valid_weights, kept = x, weights, whole & held
     else:
         held = np.zeros(len(x), bool)
-        other, _ = to_table(valid)
-        x_valid, valid_weights = schema.encode(other), _weights(other, config.weight)
+        other = read(valid, types=schema.types) if isinstance(valid, str | Path) else to_table(valid)[0]
+        x_valid = schema.encode(other)
+        valid_weights = _weights(other, config.weight, len(x_valid))
         kept = _whole(x_valid, schema, config, say)
-        x_valid, valid_weights = x_valid[kept], valid_weights[kept]
-    learned = whole & ~held
-    x_train, weights = x[learned], weights[learned]
-    _enough(x_train, x_valid, weights, valid_weights)
+    learned, kept = whole & ~held & (weights > 0), kept & (valid_weights > 0)
+    x_train, x_valid, weights, valid_weights = x[learned], x_valid[kept], weights[learned], valid_weights[kept]
+    _enough(x_train, x_valid)
     say(f"{len(x_train)} rows to learn from, {len(x_valid)} held out for validation")
     layout = Layout(schema)
     holes = {c.name: int(np.isnan(x[:, i]).sum()) for i, c in enumerate(schema.columns)}
@@ -82,17 +87,36 @@ def prepare(data: Any, valid: Any, config: FitConfig, say: Callable[[str], None]
         rows=len(x),
         holes={name: count for name, count in holes.items() if count},
         rows_with_holes=int((~whole).sum()),
-        fingerprint=hashlib.sha256(np.ascontiguousarray(x).tobytes() + repr(schema.names).encode()).hexdigest(),
+        fingerprint=_fingerprint(schema, x_train, x_valid, weights, valid_weights),
         source=Path(str(data)).name if isinstance(data, str | Path) else f"a {type(data).__name__}",
         frame=frame_kind(data),
+        restore=restore,
     )
 
 
+def _one_split(valid: Any, config: FitConfig) -> None:
+    """Only one thing can say what is held out."""
+    asked = [("valid", valid), ("split", config.split), ("time", config.time)]
+    named = [f"--{name}" for name, choice in asked if choice is not None]
+    if len(named) > 1:
+        raise DataError(f"{' and '.join(named)} each say which rows validate; choose one")
+
+
+def _fingerprint(schema: Schema, *arrays: np.ndarray) -> str:
+    """The sha256 of all that is learned from and validated on."""
+    found = hashlib.sha256(schema.model_dump_json().encode())
+    for array in arrays:
+        found.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
 def frame_kind(data: Any) -> str:
-    """What kind of frame samples are to come back in: array, tensor, pandas, polars, dict or arrow."""
+    """What kind of frame samples are to come back in: array, vector, tensor, pandas, polars, dict or arrow."""
     if isinstance(data, str | Path):
         return "arrow"
     root = type(data).__module__.split(".")[0]
+    if root == "numpy" and data.ndim == 1 and not data.dtype.names:
+        return "vector"
     return {"numpy": "array", "torch": "tensor", "pandas": "pandas", "polars": "polars", "builtins": "dict"}.get(
         root, "arrow"
     )
@@ -116,19 +140,20 @@ def _schema(table: pa.Table, config: FitConfig) -> Schema:
     return schema.model_copy(update={"left_out": left})
 
 
-def _weights(table: pa.Table, name: str | None) -> np.ndarray:
+def _weights(table: pa.Table, name: str | None, n: int) -> np.ndarray:
     if name is None:
-        return np.ones(table.num_rows)
+        return np.ones(n)
     if name not in table.column_names:
         raise DataError(f"the column of weights {name!r} is missing")
-    try:
-        weights = np.asarray(table[name].to_numpy(), dtype=float)
-    except (TypeError, ValueError):
-        raise DataError(f"column {name!r}: weights are numbers, got {table[name].type}") from None
+    if not is_number(table[name].type):
+        raise DataError(f"column {name!r}: weights are numbers, got {table[name].type}")
+    weights = numbers(table[name])
     bad = ~np.isfinite(weights) | (weights < 0)
     if bad.any():
         row = int(bad.argmax())
         raise DataError(f"column {name!r}, row {row + 1}: a weight is a number of 0 or more, got {weights[row]}")
+    if not weights.any():
+        raise DataError(f"column {name!r}: all weights are 0, so there is nothing to learn from")
     return weights
 
 
@@ -167,11 +192,9 @@ def _held(table: pa.Table, config: FitConfig, whole: np.ndarray) -> np.ndarray:
     return held
 
 
-def _enough(x_train: np.ndarray, x_valid: np.ndarray, weights: np.ndarray, valid_weights: np.ndarray) -> None:
+def _enough(x_train: np.ndarray, x_valid: np.ndarray) -> None:
     if len(x_train) < 2 or not len(x_valid):
         raise DataError(
-            f"{len(x_train)} rows to learn from and {len(x_valid)} held out are too few; "
-            "a density needs at least 2 and 1 without missing cells"
+            f"{len(x_train)} to learn from and {len(x_valid)} held out are too few rows; a density needs at least 2 "
+            "and 1, without missing cells and of positive weight"
         )
-    if not weights.sum() > 0 or not valid_weights.sum() > 0:
-        raise DataError("all rows to learn from, or all held-out rows, have weight 0")

@@ -1,17 +1,21 @@
 """How many processor threads work at a time. Networks of tables are small: one thread is as fast as several, and on a
 busy machine far faster, because threads that wait for one another lose their turn."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-__all__ = ["threads"]
+__all__ = ["VARIABLE", "threads"]
+
+VARIABLE = "DIFFEO_THREADS"
 
 
 @contextmanager
 def threads(count: int | None = None) -> Iterator[None]:
-    """Within, torch and the linear algebra underneath use `count` threads (1 if None); afterwards what it was.
+    """Within, torch and the linear algebra underneath use `count` threads; afterwards what it was. None: as many as
+    DIFFEO_THREADS says, or 1.
 
     >>> before = torch.get_num_threads()
     >>> with threads(1):
@@ -22,10 +26,10 @@ def threads(count: int | None = None) -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or 1)
+    before, count = torch.get_num_threads(), count or int(os.environ.get(VARIABLE, "1"))
+    torch.set_num_threads(count)
     try:
-        with threadpool_limits(count or 1, user_api="blas"):
+        with threadpool_limits(count, user_api="blas"):
             yield
     finally:
         torch.set_num_threads(before)

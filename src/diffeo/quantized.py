@@ -16,26 +16,34 @@ POINTS = 16  # points of a cell at which a density is evaluated
 
 
 def lattice(points: int, dimensions: int) -> Tensor:
-    """Evenly spread points of the unit cube, float64 [points, dimensions]: the additive recurrence with the
-    generalised golden ratio (the root of g^(d+1) = g + 1), centred.
+    """Evenly spread points of the unit cube, float64 [points, dimensions]: along every axis one in the middle of each
+    of `points` equal parts (a Latin hypercube), in the order of the multiples of a prime's root (Richtmyer 1951).
 
     >>> lattice(2, 1)
-    tensor([[0.1910],
-            [0.8090]], dtype=torch.float64)
+    tensor([[0.2500],
+            [0.7500]], dtype=torch.float64)
     """
-    ratio = 2.0
-    for _ in range(60):
-        ratio = (1 + ratio) ** (1 / (dimensions + 1))
-    steps = ratio ** -torch.arange(1, dimensions + 1, dtype=torch.float64)
-    return (torch.arange(1, points + 1, dtype=torch.float64)[:, None] * steps + (0.5 - steps * (points + 1) / 2)) % 1.0
+    roots = torch.tensor(_primes(dimensions), dtype=torch.float64).sqrt()
+    place = (torch.arange(1, points + 1, dtype=torch.float64)[:, None] * roots) % 1.0
+    return (place.argsort(0).argsort(0).double() + 0.5) / points
+
+
+def _primes(count: int) -> list[int]:
+    found: list[int] = []
+    candidate = 2
+    while len(found) < count:
+        if all(candidate % prime for prime in found):
+            found.append(candidate)
+        candidate += 1
+    return found
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
-    """log of the mean of exp over the first dimension [m, n] -> [n]; -inf where all are.
+    """log of the mean of exp over the first dimension [m, n] -> [n]; -inf where all are, NaN where any is.
 
     >>> log_mean_exp(torch.tensor([[0.0, -torch.inf], [0.0, -torch.inf]]))
     tensor([0., -inf])
     """
     top = values.amax(0)
-    safe = torch.where(top > -torch.inf, top, 0.0)
-    return torch.where(top > -torch.inf, safe + (values - safe).exp().mean(0).log(), -torch.inf)
+    safe = torch.where(top == -torch.inf, 0.0, top)
+    return safe + (values - safe).exp().mean(0).log()

@@ -5,6 +5,8 @@ columns and the flows of the angles. A `Plan` holds every choice in numbers, so 
 """
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Annotated
 
 from pydantic import Field
 
@@ -22,7 +24,7 @@ from diffeo.training import Settings
 from diffeo.transforms import LU, Autoregressive, Chain, Coupling, Partition, Transform
 from diffeo.units import Unit, units
 
-__all__ = ["RECIPES", "Plan", "build", "plan"]
+__all__ = ["RECIPES", "Plan", "build", "least_numbers", "plan", "settings"]
 
 
 class Plan(Config):
@@ -31,7 +33,9 @@ class Plan(Config):
     recipe: str
     components: int = Field(ge=1, le=4096, description="components of the mixture at the base, 1 for a normal")
     layers: int = Field(ge=0, le=64, description="layers of the flow")
-    hidden: tuple[int, ...] = Field(description="widths of the conditioner networks")
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        max_length=16, description="widths of the conditioner networks"
+    )
     bins: int = Field(ge=2, le=64, description="bins of a spline")
     dropout: float = Field(ge=0, lt=1, description="share of hidden units left out in training")
     start_rows: int = Field(ge=1, description="rows that EM looked at")
@@ -113,6 +117,15 @@ def build(plan: Plan, layout: Layout) -> Mixed:
     return Mixed(layout, masses, angles, units(list(plan.units)) if d else None, rest, given)
 
 
+def least_numbers(plan: Plan, layout: Layout) -> int:
+    """A lower bound on how many numbers the weights of a plan hold, of the order of what building it allocates."""
+    d, width = len(layout.smooth), min(plan.hidden, default=0)
+    square = sum(a * b for a, b in pairwise(plan.hidden))
+    if plan.recipe == "auto":
+        return (plan.components * d * (d + 3 * width) + square) if d else 0
+    return (plan.layers * square + (plan.components * d * d if plan.components > 1 else 0)) if d else 0
+
+
 def _angle(plan: Plan, context: int) -> Flow:
     """A circular spline of one angle, given everything before it (arXiv 2002.02428)."""
     scalar = spline(16, tails="circular")
@@ -142,7 +155,7 @@ def settings(config: FitConfig, n: int) -> Settings:
     """How to train on n rows."""
     return Settings(
         batch_size=config.batch_size or min(512, max(16, n // 10)),
-        learning_rate=config.learning_rate or (1e-2 if n >= 20_000 else 5e-3 if n >= 5_000 else 2e-3),
+        learning_rate=config.learning_rate or (1e-2 if n >= 20_000 else 5e-3),
         weight_decay=1e-4 if n >= 10_000 else 1e-2,
         epochs=config.epochs or 150,
         seed=config.seed,

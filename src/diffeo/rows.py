@@ -17,7 +17,7 @@ from diffeo.data.schema import Schema
 
 __all__ = ["Layout", "Rows"]
 
-OFF_GRID = 1e-6  # of a step: further from the grid, a value of a column with exact masses is impossible
+OFF_GRID = 1e-6  # of a cell: further from its grid value (exact masses) or its cell, a value is impossible
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,15 @@ class Layout:
     def given_numeric(self) -> list[tuple[int, Column]]:
         return [(i, c) for i, c in self._placed if c.role == "given" and not c.discrete]
 
+    @cached_property
+    def free(self) -> list[int]:
+        """Place among the numbers of those that have free places: a rounding cell, or atoms."""
+        return [j for j, (_, c) in enumerate(self.smooth) if c.grid is not None or c.atoms]
+
     @property
     def rounded(self) -> list[str]:
         """The names of the columns whose part of a log-probability is a bound."""
-        return [c.name for _, c in self.smooth if c.grid is not None or c.atoms]
+        return [self.smooth[j][1].name for j in self.free]
 
     def rows(self, x: np.ndarray) -> Rows:
         """Encoded rows x [n, D], without a missing cell -> Rows."""
@@ -120,6 +125,8 @@ class Layout:
             if column.grid is not None:
                 low[:, j], high = column.grid.cell(x[:, i])
                 width[:, j] = high - low[:, j]
+                near = OFF_GRID * width[:, j] + column.grid.slack
+                possible &= (x[:, i] >= low[:, j] - near) & (x[:, i] <= high + near)  # a warp has no cells below 0
         for k, (j, column) in enumerate(self.spiked, len(self.discrete)):
             for which, value in enumerate(column.atoms, 1):
                 codes[x[:, self.smooth[j][0]] == value, k] = which
@@ -140,12 +147,12 @@ class Layout:
         """The row columns [n, D_row] of encoded rows, from codes, angles and numbers; the inverse of `rows`."""
         x = np.full((len(codes), len(self.schema.columns)), np.nan)
         for k, (i, column) in enumerate(self.discrete):
-            x[:, i] = codes[:, k] if column.coded else column.grid.value(codes[:, k] + _first(column))  # type: ignore[union-attr]
+            x[:, i] = codes[:, k] if column.coded else column.stepped(codes[:, k])
         for k, (i, column) in enumerate(self.angular):
             start, length = column.period or (0.0, 2 * np.pi)
             x[:, i] = start + np.mod(angles[:, k] + np.pi, 2 * np.pi) / (2 * np.pi) * length
-        for j, (i, _) in enumerate(self.smooth):
-            x[:, i] = numbers[:, j]
+        for j, (i, column) in enumerate(self.smooth):
+            x[:, i] = _inside(column, numbers[:, j])
         for k, (j, column) in enumerate(self.spiked, len(self.discrete)):
             value = np.array([np.nan, *column.atoms])[codes[:, k]]
             i = self.smooth[j][0]
@@ -157,21 +164,27 @@ def _open(column: Column) -> bool:
     return column.kind == "integer" and column.grid is not None and len(column.levels) > 2
 
 
-def _first(column: Column) -> float:
-    assert column.grid is not None
-    return float(column.grid.index(np.array([float(column.levels[0])]))[0])
-
-
 def _codes(column: Column, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The place of each value among the levels (beyond them for whole numbers), and whether it is possible at all."""
     if column.coded:
-        return x.astype(np.int64), np.ones(len(x), bool)
-    assert column.grid is not None
-    k = column.grid.index(x)
-    on_grid = np.abs(column.grid.value(k) - x) <= OFF_GRID * column.grid.step + column.grid.slack
-    place = np.clip(k - _first(column), -(2.0**40), 2.0**40).astype(np.int64)
+        place = np.rint(x)
+        on_grid = place == x
+    else:
+        assert column.grid is not None
+        place = column.steps(x)
+        low, high = column.grid.cell(x)
+        on_grid = np.abs(column.stepped(place) - x) <= OFF_GRID * (high - low) + column.grid.slack
     seen = (place >= 0) & (place < len(column.levels))
-    return place, on_grid & (seen | _open(column))
+    return np.clip(place, -(2.0**40), 2.0**40).astype(np.int64), on_grid & (seen | _open(column))
+
+
+def _inside(column: Column, x: np.ndarray) -> np.ndarray:
+    """Values x [n] within the support and the finite numbers of the column's type, which a draw far out may leave."""
+    kind = {"float": np.float32, "halffloat": np.float16}.get(column.type, np.float64)
+    positive = column.kind == "positive" or (column.grid is not None and column.grid.warp == "reciprocal")
+    ends = np.array(column.bounds or (0.0 if positive else -np.inf, np.inf), dtype=kind)
+    low, high = np.nextafter(ends, ends[::-1])
+    return np.clip(x, low, high)
 
 
 def _angle(column: Column, x: np.ndarray) -> np.ndarray:

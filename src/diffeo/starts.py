@@ -20,7 +20,7 @@ POOLED = 6
 CANDIDATES = 8  # of which restarts are pooled
 RIDGES = (1e-6, 1e-3, 1e-1)  # on the diagonals of covariances, in unit spread; the first for many rows
 PATIENT = 3  # sizes in a row that may do worse than the best
-TAILS = ((3.0, 1e-3), (10.0, 5e-4), (40.0, 3e-4), (200.0, 2e-4))  # (spread, weight) of wide components for outliers
+TAILS = ((3.0, 1e-3), (10.0, 2e-4), (50.0, 5e-5), (300.0, 2e-5))  # (spread, weight) of wide components for outliers
 FAR = 100.0  # spreads; EM sees nothing beyond this
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32)
 
@@ -87,7 +87,8 @@ def best_mixture(
     rows = z[rng.permutation(len(z))[:at_most]]
     few = len(z) < FEW
     sizes = [components] if components else [k for k in SIZES if k <= most and (k == 1 or len(rows) >= 8 * k)]
-    fits, tried = 0, []
+    fits = 0
+    tried: list[tuple[MixtureFit, int, float]] = []
     for ridge in RIDGES if few else RIDGES[:1]:
         worse, best = 0, -np.inf
         for size in sizes:

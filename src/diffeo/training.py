@@ -21,6 +21,8 @@ from diffeo.errors import DiffeoError, TrainingError
 
 __all__ = ["Interrupted", "Problem", "Settings", "State", "train"]
 
+LOWEST = -1e30  # nats, in place of a validation figure that is not a number
+OVERTIME = 1.03  # of the budget: a round that would end later is not begun
 PATIENT_STEPS = 3  # steps in a row that may fail before the weights go back to where they were good
 PATIENT_RETURNS = 3  # times that the weights may go back
 FITTED_RATE = 0.1  # of the learning rate, for parameters that start at a fitted mixture
@@ -56,7 +58,8 @@ class Problem:
     """What is learned: named parts whose parameters are disjoint, each with its own log-probabilities.
 
     `log_probs(indices)`: of training rows, [b, parts], random where the density is; `validate()`: the mean of each
-    part over the validation rows, [parts]; `weights` [n] of the rows; `explain(indices)`: names rows and columns.
+    part over the validation rows, [parts]; `weights` [n] of the rows, 1 on average; `explain(indices)`: names rows and
+    columns.
     """
 
     parts: list[tuple[str, nn.Module]]
@@ -84,8 +87,12 @@ class State:
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, Any]:
-        """All but the tensors, for JSON."""
-        return {name: value for name, value in vars(self).items() if name != "tensors"}
+        """All but the tensors, for JSON; the lists are copies."""
+        return {
+            name: list(value) if isinstance(value, list) else value
+            for name, value in vars(self).items()
+            if name != "tensors"
+        }
 
 
 class _Run:
@@ -127,7 +134,7 @@ class _Run:
         self.state.step += 1
         log_probs = self.problem.log_probs(rows)
         weights = self.problem.weights[rows]
-        loss = -(log_probs * weights[:, None]).sum() / weights.sum().clamp(min=1e-30)
+        loss = -(log_probs * weights[:, None]).sum() / len(rows)
         self.optimizer.zero_grad()
         if not math.isfinite(value := float(loss.detach())):
             self.failed_rows = rows[~log_probs.detach().isfinite().all(1)]
@@ -152,7 +159,7 @@ class _Run:
     def validate(self) -> list[float]:
         """Each part's mean on the validation rows, with averaged weights; keeps the best of each."""
         self._exchange(self.averages)
-        found = [float(value) for value in self.problem.validate()]
+        found = [value if math.isfinite(value) else LOWEST for value in map(float, self.problem.validate())]
         self._exchange(self.averages)
         state = self.state
         if not state.best:
@@ -204,7 +211,7 @@ class _Run:
                 p.copy_(own.pop("weight"))
                 self.averages[j][i].copy_(own.pop("average"))
                 self.best[j][i].copy_(own.pop("best"))
-                self.optimizer.state[p] = {key: value.clone() for key, value in own.items()}
+                self.optimizer.state[p] = {key: value.to(p.device, copy=True) for key, value in own.items()}
 
     def back(self, good: dict[str, Tensor]) -> None:
         """Return to the weights of the round's start, at half the rate; give up when that has been tried enough."""
@@ -231,32 +238,36 @@ def train(
     their best weights at the end. Raises TrainingError where it diverges again and again; and Interrupted where
     `stop()` became true, with `state.tensors` filled to go on from.
     """
-    run = _Run(problem, settings, state)
     began = time.monotonic() - state.seconds
+    run = _Run(problem, settings, state)
+    for _, module in problem.parts:
+        module.eval()
     if not state.best:
         yield _record(run, run.validate(), began, 0.0, budget)
-    while state.step < run.total:
-        if state.step % run.per_round == 0:
-            state.schedule.append(_progress(run, began, budget))
-        progress = state.schedule[-1]
-        if progress >= 1 or state.stale >= settings.patience:
+    while state.step < run.total and state.stale < settings.patience:
+        numbers, good = state.numbers(), run.snapshot()
+        state.schedule.append(_progress(run, began, budget))
+        if (progress := state.schedule[-1]) >= 1:
             break
-        slope = progress - state.schedule[-2] if len(state.schedule) > 1 else 1 / max(run.total / run.per_round, 1)
-        with torch.random.fork_rng(devices=[]):
-            _round(run, progress, slope, stop, began)
+        slope = progress - state.schedule[-2] if len(state.schedule) > 1 else run.per_round / run.total
+        try:
+            with torch.random.fork_rng(devices=_devices(problem)):
+                _round(run, progress, slope, good, stop)
+        except Interrupted as end:
+            vars(state).update(numbers, tensors=good, seconds=time.monotonic() - began)
+            raise Interrupted(f"interrupted after epoch {state.step / run.per_epoch:.4g}", end.run) from None
         yield _record(run, run.validate(), began, progress + slope, budget)
     run.finish()
 
 
-def _round(run: _Run, progress: float, slope: float, stop: Callable[[], bool], began: float) -> None:
-    """Steps until the next validation."""
-    state, good, failed = run.state, run.snapshot(), 0
-    for module in (module for _, module in run.problem.parts):
+def _round(run: _Run, progress: float, slope: float, good: dict[str, Tensor], stop: Callable[[], bool]) -> None:
+    """Steps until the next validation; `good` is where the round begins, and where an interrupted one goes on from."""
+    state, failed = run.state, 0
+    for _, module in run.problem.parts:
         module.train()
     while True:
         if stop():
-            state.tensors, state.seconds = run.snapshot(), time.monotonic() - began
-            raise Interrupted(f"interrupted after epoch {state.step / run.per_epoch:.2f}")
+            raise Interrupted("")
         within = state.step % run.per_round
         if run.step(progress + slope * within / run.per_round):
             failed = 0
@@ -267,17 +278,31 @@ def _round(run: _Run, progress: float, slope: float, stop: Callable[[], bool], b
                 failed = 0
         if state.step % run.per_round == 0 or state.step >= run.total:
             break
-    for module in (module for _, module in run.problem.parts):
+    for _, module in run.problem.parts:
         module.eval()
 
 
+def _devices(problem: Problem) -> list[int]:
+    """The accelerators whose random state a run has to give back as it was."""
+    places = {p.device for _, module in problem.parts for p in module.parameters()}
+    return sorted({place.index or 0 for place in places if place.type == "cuda"})
+
+
 def _progress(run: _Run, began: float, budget: float | None) -> float:
-    """How far the run is, 0 to 1: by a recorded schedule, or else by steps, or by the clock if that is further."""
-    place = len(run.state.schedule)
+    """How far the run is, 0 to 1: by a recorded schedule, or else by steps, or by the clock if that is further.
+
+    By the clock a run is at its end where a round as long as the last one would go on past the budget.
+    """
+    state, place = run.state, len(run.state.schedule)
     if run.settings.schedule is not None:
         return run.settings.schedule[place] if place < len(run.settings.schedule) else 1.0
-    by_steps = run.state.step / run.total
-    return by_steps if budget is None else round(max(by_steps, (time.monotonic() - began) / budget), 6)
+    by_steps = state.step / run.total
+    if budget is None:
+        return by_steps
+    seconds = [record["seconds"] for record in state.history[-2:]]
+    by_clock, last = (time.monotonic() - began) / budget, (seconds[-1] - seconds[0]) / budget
+    over = by_clock + last > OVERTIME
+    return round(max(by_steps, by_clock, 1.0 if over else 0.0), 6)
 
 
 def _record(run: _Run, valid: list[float], began: float, progress: float, budget: float | None) -> dict[str, Any]:

@@ -38,8 +38,8 @@ class Unit(NamedTuple):
         scale: Literal["linear", "log"] = "linear"
         if positive and _skewness(np.log(x)) < _skewness(x):
             scale, x = "log", np.log(x)
-        low, quarter, three, high = np.quantile(x, [0.001, 0.25, 0.75, 0.999])
-        return cls(scale, bent=bool(len(x) >= ENOUGH and high - low > HEAVY * (three - quarter)))
+        low, quarter, three, high = np.quantile(x / 4, [0.001, 0.25, 0.75, 0.999])  # differences stay finite
+        return cls(scale, bent=bool(len(x) >= ENOUGH and (high - low) / HEAVY > three - quarter))
 
 
 def units(chosen: list[Unit]) -> Chain:
@@ -83,5 +83,5 @@ def _wide(step: Transform, x: Tensor) -> Tensor:
 
 def _skewness(x: np.ndarray) -> float:
     """How far the middle of the outer tenths lies from the median, in their distance (Kelly's coefficient)."""
-    low, middle, high = np.quantile(x, [0.1, 0.5, 0.9])
+    low, middle, high = np.quantile(x / 4, [0.1, 0.5, 0.9])
     return abs(low + high - 2 * middle) / (high - low) if high > low else 0.0

@@ -59,7 +59,7 @@ class FakeModel:
     def info(self) -> list[str]:
         return ["recipe: auto", "a \x1b[31mred\nname"]
 
-    def score_table(self, table: pa.Table) -> pa.Table:
+    def score_table(self, table: pa.Table, first_row: int = 1) -> pa.Table:
         log_prob = table["a"].cast(pa.float64())
         holes = log_prob.is_null().to_pylist()
         percentile = pa.array([None if hole else 50.0 for hole in holes], pa.float64())

@@ -167,7 +167,7 @@ def bound_threads(count: int | None) -> None:
     """Bound the processors that numerical libraries take, here and in what is imported later."""
     if count is None:
         return
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in ("DIFFEO_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(count)
     import pyarrow
     import torch

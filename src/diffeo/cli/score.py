@@ -41,8 +41,10 @@ def command(model: str, data: str, output: str, overwrite: bool, append: bool, a
     tally = Tally()
 
     def scored() -> "Iterator[pa.Table]":
+        row = 1
         for rows in stream(path_of(data), types=loaded.schema.types):
-            scores = loaded.score_table(rows)
+            scores = loaded.score_table(rows, row)
+            row += rows.num_rows
             tally.add(scores)
             yield beside(rows, scores) if append else scores
 

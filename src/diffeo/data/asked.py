@@ -68,11 +68,12 @@ def _support(name: str, x: np.ndarray, wish: Wish) -> Facts:
         low, high = wish.numbers or (0.0, 1.0)
         if wish.kind == "bounded" and not wish.numbers:
             raise DataError(f"column {name!r}: say its bounds, as in --kind {name}=bounded:0:10")
-        if (bad := (x < low) | (x > high)).any():
-            row = _row(bad)
+        if (bad := (x <= low) | (x >= high)).any():
+            row, least, most = _row(bad), float(np.nanmin(x)), float(np.nanmax(x))
+            room = 0.01 * (max(most, high) - min(least, low))
             raise DataError(
-                f"column {name!r}, row {row}: {x[row - 1]:g} is outside {low:g} to {high:g}; "
-                f"widen them, as in --kind {name}=bounded:{np.nanmin(x):g}:{np.nanmax(x):g}"
+                f"column {name!r}, row {row}: {x[row - 1]:g} is not between {low:g} and {high:g} (a density has none "
+                f"on its bounds); widen them, as in --kind {name}=bounded:{least - room:g}:{most + room:g}"
             )
         return {"bounds": (low, high)}
     return {"period": _period(name, x[~np.isnan(x)], wish)} if wish.kind == "circular" else {}

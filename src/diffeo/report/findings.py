@@ -235,34 +235,50 @@ class Findings(Record):
         return self.rows_train + self.rows_valid + self.rows_with_holes
 
 
-def score_of(log_prob: np.ndarray) -> Score:
-    """The score of log-densities [n]; NaN are rows that could not be scored and are not counted.
+def score_of(log_prob: np.ndarray, weights: np.ndarray | None = None) -> Score:
+    """The score of log-densities [n], their mean and standard error by weights [n] if there are any; NaN are rows that
+    could not be scored and are not counted.
 
     >>> score_of(np.array([1.0, 3.0, np.nan, -np.inf]))
     Score(n=3, mean=2.0, standard_error=1.0, median=2.0, minus_infinite=1, others=0)
+    >>> score_of(np.array([1.0, 3.0]), np.array([3.0, 1.0])).mean
+    1.5
     """
-    scored = np.asarray(log_prob, float)
-    scored = scored[~np.isnan(scored)]
-    finite = scored[np.isfinite(scored)]
+    every = np.asarray(log_prob, float)
+    w = np.ones(len(every)) if weights is None else np.asarray(weights, float)
+    scored = every[~np.isnan(every)]
+    finite, w = every[np.isfinite(every)], w[np.isfinite(every)]
+    mean, error = _mean_and_error(finite, w)
     minus = int((scored == -np.inf).sum())
     return Score(
         n=len(scored),
-        mean=float(finite.mean()) if len(finite) else None,
-        standard_error=float(finite.std(ddof=1) / np.sqrt(len(finite))) if len(finite) > 1 else None,
+        mean=mean,
+        standard_error=error,
         median=float(np.median(finite)) if len(finite) else None,
         minus_infinite=minus,
         others=len(scored) - len(finite) - minus,
     )
 
 
-def baseline_of(name: str, model: np.ndarray, baseline: np.ndarray) -> Baseline:
+def _mean_and_error(v: np.ndarray, w: np.ndarray) -> tuple[float | None, float | None]:
+    """The weighted mean of v [n] and its standard error (Cochran 1977, the ratio estimator's)."""
+    n = len(v)
+    if not w.sum() > 0:
+        return None, None
+    mean = float(np.average(v, weights=w))
+    error = float(np.sqrt(n / (n - 1) * (w**2 * (v - mean) ** 2).sum()) / w.sum()) if n > 1 else None
+    return mean, error
+
+
+def baseline_of(name: str, model: np.ndarray, baseline: np.ndarray, weights: np.ndarray | None = None) -> Baseline:
     """A baseline's score, and the paired difference model - baseline, from the log-densities [n] of the same rows.
 
     >>> baseline_of("Gaussian", np.array([2.0, 4.0]), np.array([1.0, 1.0])).ahead.mean
     2.0
     """
     with np.errstate(invalid="ignore"):
-        return Baseline(name=name, score=score_of(baseline), ahead=score_of(np.subtract(model, baseline)))
+        ahead = np.subtract(model, baseline)
+    return Baseline(name=name, score=score_of(baseline, weights), ahead=score_of(ahead, weights))
 
 
 def _counts_as(column: Column) -> Literal["density", "mass", "cell", "given"]:
