@@ -28,7 +28,6 @@ from diffeo.prepare import Prepared, prepare
 from diffeo.processors import threads
 from diffeo.recipes import Plan, build, least_numbers
 from diffeo.report.findings import Findings, Marginal, Pair, Step, baseline_of, compare, score_of, summarise
-from diffeo.report.page import write_report
 from diffeo.resume import go_on, keep, repeated, signals
 from diffeo.rows import Layout
 from diffeo.training import Interrupted
@@ -306,6 +305,8 @@ class Model:
         if not self.schema.given_columns:
             samples = np.concatenate(list(self._drawn(SAMPLE_ROWS, None, 0)))
             findings = compare(findings, samples, self.schema)
+        from diffeo.report.page import write_report  # brings matplotlib
+
         return write_report(findings, target)
 
     def _findings_of(self, data: Any) -> Findings:
