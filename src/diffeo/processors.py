@@ -26,7 +26,8 @@ def threads(count: int | None = None) -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    before, count = torch.get_num_threads(), count or int(os.environ.get(VARIABLE, "1"))
+    asked = os.environ.get(VARIABLE, "")
+    before, count = torch.get_num_threads(), count or (int(asked) if asked.isdecimal() else 0) or 1
     torch.set_num_threads(count)
     try:
         with threadpool_limits(count, user_api="blas"):
