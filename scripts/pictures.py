@@ -20,7 +20,8 @@ def main() -> None:
     figure = Figure(figsize=(9, 4.6), dpi=110, layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     edges = np.linspace(-0.4, 2.0, 121), np.linspace(-5, 13, 121)
-    for axes, table, title in zip(panels, (stars, drawn), ("20,000 stars", "20,000 drawn from the density"), strict=True):
+    titles = ("20,000 stars", "20,000 drawn from the density")
+    for axes, table, title in zip(panels, (stars, drawn), titles, strict=True):
         colour, magnitude = (table[name].to_numpy() for name in ("b_v", "M_hp"))
         axes.hist2d(colour, magnitude, edges, norm=LogNorm(1, 150), cmap="viridis")
         axes.set(title=title, xlabel="colour B - V")
