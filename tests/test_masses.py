@@ -77,7 +77,7 @@ def test_closed_ends_count_as_the_nearest_level() -> None:
 
 
 def test_starts_as_the_frequencies() -> None:
-    """The product of weighted frequencies, each level counted once more than it was seen."""
+    """The product of weighted frequencies, with as many counts as levels were seen spread over all levels."""
     rng = np.random.default_rng(0)
     codes, weights = rng.integers(0, [3, 4], (500, 2)), rng.uniform(0, 2, 500)
     codes[codes[:, 1] == 2, 1] = 1  # a level never seen
@@ -86,7 +86,8 @@ def test_starts_as_the_frequencies() -> None:
     found = masses(every([3, 4])).detach().double().exp().numpy().reshape(3, 4)
     expected = np.ones((3, 4))
     for j, size in enumerate((3, 4)):
-        share = np.array([weights[codes[:, j] == level].sum() + 1 for level in range(size)])
+        seen = len(np.unique(codes[:, j]))
+        share = np.array([weights[codes[:, j] == level].sum() + seen / size for level in range(size)])
         share /= share.sum()
         expected *= share[:, None] if j == 0 else share * (1 - 1 / (weights.sum() + 2))
     np.testing.assert_allclose(found, expected, rtol=1e-5)

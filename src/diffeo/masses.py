@@ -86,12 +86,14 @@ class Masses(Density):
         self.register_buffer("beyond", torch.full((len(self.sizes),), 1e-6))  # mass outside the levels
 
     def start(self, codes: Tensor, weights: Tensor) -> None:
-        """Set the frequencies to those of codes [n, q] with weights [n], each level counted once more than seen."""
+        """Set the frequencies to those of codes [n, q] with weights [n]; as many counts as there are levels seen are
+        spread over all levels, so that a level in a gap is rare but possible."""
         total = weights.double().sum()
         parts = []
         for j, size in enumerate(self.sizes):
-            counts = torch.bincount(codes[:, j].clamp(0, size - 1), weights.double(), size) + 1.0
-            parts.append((counts / (total + size)).log())
+            counts = torch.bincount(codes[:, j].clamp(0, size - 1), weights.double(), size)
+            seen = int((counts > 0).sum())
+            parts.append(((counts + seen / size) / (total + seen)).log())
         self.frequencies.copy_(torch.cat(parts))
         self.beyond.fill_(1.0 / (float(total) + 2.0))
 

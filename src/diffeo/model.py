@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 from pydantic import ValidationError
 
 from diffeo import artefact
-from diffeo.baselines import Gaussian, Marginals
 from diffeo.card import Card
 from diffeo.config import FitConfig, first_fault
 from diffeo.data.embedded import path_of
@@ -27,9 +25,10 @@ from diffeo.mixed import Mixed
 from diffeo.prepare import Prepared, prepare
 from diffeo.processors import threads
 from diffeo.recipes import Plan, build, least_numbers
-from diffeo.report.findings import Findings, Marginal, Pair, Step, baseline_of, compare, score_of, summarise
+from diffeo.report.findings import Findings, compare, score_of
 from diffeo.resume import go_on, keep, repeated, signals
 from diffeo.rows import Layout
+from diffeo.seen import Seen, of_other_rows
 from diffeo.training import Interrupted
 from diffeo.version import __version__
 
@@ -105,7 +104,7 @@ class Model:
             prepared = prepare(_found(data), _found(valid), config, lambda text: report({"message": text}))
             earlier = go_on(folder, config, prepared.fingerprint) if resume and folder is not None else None
             repeat = None if schedule is None else repeated(Path(schedule), config, prepared.fingerprint)
-            seen = _Seen.of(prepared)
+            seen = Seen.of(prepared)
             try:
                 fitted = fit_density(prepared, config, clock, report, stopped, earlier, repeat)
             except Interrupted as end:
@@ -119,7 +118,7 @@ class Model:
         return model
 
     @classmethod
-    def _of(cls, data: Prepared, config: FitConfig, fitted: Fitted, clock: Clock, seen: "_Seen") -> "Model":
+    def _of(cls, data: Prepared, config: FitConfig, fitted: Fitted, clock: Clock, seen: "Seen") -> "Model":
         """Score what was held out, and write down everything that is to be remembered."""
         density, state = fitted.density, fitted.state
         each = density.score(data.valid).numpy()
@@ -221,22 +220,21 @@ class Model:
         """Encoded rows [at most 10,000, D_row]."""
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise DataError(f"n: expected a number of rows, 1 or more, got {n!r}")
-        known = self._given_rows(n, given)
+        known = self._given_rows(given)
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         with threads(None):
             for start in range(0, n, SAMPLE_ROWS):
-                rows = self.density.layout.rows(known[start : start + SAMPLE_ROWS])
-                yield self.density.sample_given(rows, generator)
+                x = known[np.arange(start, min(start + SAMPLE_ROWS, n)) % len(known)]
+                yield self.density.sample_given(self.density.layout.rows(x), generator)
 
-    def _given_rows(self, n: int, given: pa.Table | None) -> np.ndarray:
-        """Encoded rows [n, D] with the given columns filled, repeated as often as needed."""
+    def _given_rows(self, given: pa.Table | None) -> np.ndarray:
+        """Encoded rows [m, D] with the given columns filled, to be taken in turn; one, empty, where none are given."""
         places = [i for i, column in enumerate(self.schema.columns) if column.role == "given"]
         if given is None and places:
             names = ", ".join(self.schema.columns[i].name for i in places)
             raise DataError(f"given: this density is conditioned on {names}; pass rows of them as given=")
-        x = np.zeros((n, len(self.schema.columns)))
         if given is None:
-            return x
+            return np.zeros((1, len(self.schema.columns)))
         if not places:
             raise DataError("given: this density is not conditioned on any column; leave given= out")
         columns = [column.name for column in self.schema.given_columns if column.name in given.column_names]
@@ -247,7 +245,8 @@ class Model:
             raise DataError(f"given: row {row + 1} lacks {name!r}; fill it or drop the row")
         if not len(known):
             raise DataError("given: expected at least one row, got none")
-        x[:, places] = np.resize(known, (n, len(places))) if len(known) < n else known[:n]
+        x = np.zeros((len(known), len(self.schema.columns)))
+        x[:, places] = known
         return x
 
     def _as_fitted(self, table: pa.Table) -> Any:
@@ -318,20 +317,8 @@ class Model:
         x = x[whole]
         with threads(None):
             log_prob = self.density.log_prob(torch.from_numpy(x)).numpy()
-        marginals, pairs = summarise(x, self.schema)
-        baselines = [baseline_of(name, log_prob, kind.fit(x, self.schema).log_prob(x)) for name, kind in _BASELINES]
-        notes = (*self.findings.notes, "The scores, marginals and pairs are of the data named for this report.")
-        return self.findings.model_copy(
-            update={
-                "data": Path(data).name if isinstance(data, str | Path) else "a frame",
-                "rows_valid": len(x),
-                "model": score_of(log_prob),
-                "baselines": tuple(baselines),
-                "marginals": marginals,
-                "pairs": pairs,
-                "notes": notes,
-            }
-        )
+        name = Path(data).name if isinstance(data, str | Path) else "a frame"
+        return of_other_rows(self.findings, self.schema, x, log_prob, name)
 
     def info(self) -> list[str]:
         """Lines that say what the model is."""
@@ -355,9 +342,6 @@ class Model:
         from html import escape
 
         return f"<pre>{escape(repr(self))}</pre>"
-
-
-_BASELINES: tuple[tuple[str, Any], ...] = (("Gaussian", Gaussian), ("product of marginals", Marginals))
 
 
 def fit(data: Any, **options: Any) -> Model:
@@ -398,45 +382,3 @@ def _rebuilt(plan: Plan, layout: Layout, tensors: dict[str, torch.Tensor], folde
     artefact.fill(density, tensors, str(folder))
     density.set_slopes()
     return density.eval()
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What a report says of the data whatever is learned, made before training so that the budget knows of it:
-    marginals, pairs, and the log-densities of held-out rows under the baselines."""
-
-    schema: Schema
-    marginals: tuple[Marginal, ...]
-    pairs: tuple[Pair, ...]
-    baselines: tuple[tuple[str, np.ndarray], ...]
-
-    @staticmethod
-    def of(data: Prepared) -> "_Seen":
-        weights = data.weights.double().numpy()
-        marginals, pairs = summarise(data.x_train, data.schema)
-        baselines = tuple(
-            (name, kind.fit(data.x_train, data.schema, weights).log_prob(data.x_valid)) for name, kind in _BASELINES
-        )
-        return _Seen(data.schema, marginals, pairs, baselines)
-
-    def findings(self, card: Card, valid: np.ndarray, weights: np.ndarray, history: list[dict[str, Any]]) -> Findings:
-        """With the log-densities [n] of held-out rows and the learning curve."""
-        return Findings.of(
-            self.schema,
-            data=card.source,
-            recipe=card.recipe,
-            fingerprint=card.fingerprint,
-            rows_train=card.rows_train,
-            rows_valid=card.rows_valid,
-            rows_with_holes=card.rows_with_holes,
-            model=score_of(valid, weights),
-            baselines=tuple(baseline_of(name, valid, other, weights) for name, other in self.baselines),
-            history=tuple({key: record.get(key) for key in Step.model_fields} for record in history),
-            marginals=self.marginals,
-            pairs=self.pairs,
-            parameters=card.parameters,
-            epochs=card.epochs,
-            seconds=card.seconds,
-            seed=card.config.seed,
-            versions={"diffeo": card.version, "torch": card.torch},
-        )

@@ -37,7 +37,7 @@ def test_numbers() -> None:
     price = _kind(RNG.integers(326, 18823, size=N))
     assert (price.kind, price.positive, price.grid.step) == ("rounded", True, 1.0)
     assert not _kind(RNG.integers(0, 18823, size=N) - 50).positive
-    assert _kind(RNG.choice([0, 0.06, 0.12, 0.25, 0.5, 1, 2.5, 10], size=N)).kind == "ordered"
+    assert _kind(RNG.choice([0, 0.06, 0.12, 0.25, 0.5, 1, 2.5, 10], size=N)).kind == "integer"
     tens = _kind(RNG.integers(0, 37, size=N) * 10.0, "wind_dir")
     assert (tens.kind, len(tens.levels)) == ("integer", 37)
     assert _kind(np.round(RNG.normal(size=N), 2)).describe().startswith("c: rounded to 0.01, ")
@@ -45,7 +45,7 @@ def test_numbers() -> None:
 
 def test_rates_on_few_values_of_a_fine_grid_have_exact_masses() -> None:
     rates = np.round(np.sort(RNG.uniform(5, 29, 40)), 2)
-    assert _kind(RNG.choice(rates, size=N)).kind == "ordered"
+    assert _kind(RNG.choice(rates, size=N)).kind == "integer"
 
 
 def test_directions() -> None:
@@ -221,14 +221,14 @@ EXPECTED = {
     "faithful": {"eruptions": "rounded", "waiting": "rounded", "rownames": None},
     "galaxy": dict.fromkeys(["redshift", "u", "g", "r", "i", "z", "y"], "continuous"),
     "kershaw": {"Time": "datetime", "Batter": "category", "Zone": "integer", "HPos": "rounded", "rownames": None},
-    "lending_club": {"int_rate": "ordered", "total_bal_il": "rounded", "term": "category", "delinq_2yrs": "integer"},
+    "lending_club": {"int_rate": "integer", "total_bal_il": "rounded", "term": "category", "delinq_2yrs": "integer"},
     "rain": {"rain": "rounded", "rainfc.1": "rounded", "rownames": None},
     "stars": {
         "b_v": "rounded", "v_i": "rounded", "M_hp": "continuous", "log_vt": "continuous",
         "log_dist_pc": "rounded", "ra_rad": "circular", "dec_rad": "continuous",
     },
     "weather": {
-        "time_hour": "datetime", "wind_dir": "integer", "visib": "ordered", "wind_speed": "rounded",
+        "time_hour": "datetime", "wind_dir": "integer", "visib": "integer", "wind_speed": "rounded",
         "precip": "rounded", "year": None, "wind_gust": None, "rownames": None, "origin": "category", "hour": "integer",
     },
 }  # fmt: skip

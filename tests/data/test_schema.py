@@ -200,7 +200,7 @@ FOREIGN = {
     "bad date": (_with("when", ["2020-01-01", "2020-13-45", None]), r"column 'when', row 2: '2020-13-45' is no date"),
     "inf": (_with("price", [1.0, -np.inf, 2.0]), r"column 'price', row 2: -inf is not a number to learn from"),
     "unseen": (_with("cut", ["Fair", "Best", None]), r"column 'cut', row 2: 'Best' was never seen .*\(2 levels, Fair,"),
-    "unseen number": (_with("visib", [0.06, 3.0, 10.0]), r"'visib', row 2: 3.0 was never seen .*--kind visib=contin"),
+    "off the grid": (_with("visib", [0.06, 3.007, 10.0]), r"'visib', row 2: 3.007 is no value of this integer column"),
     "half": (_with("count", [1.0, 2.5, 3.0]), r"column 'count', row 2: 2.5 is no value of this integer column"),
     "outside": (_with("share", [0.5, 0.5, 1.5]), r"column 'share', row 3: 1.5 is not between 0 and 1"),
     "twice": (BASE.append_column("cut", BASE["cut"]), r"the column name 'cut' occurs twice"),

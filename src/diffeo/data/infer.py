@@ -16,6 +16,7 @@ from diffeo.data.rounding import find_grid
 from diffeo.data.spread import Spread, looks_bounded, more_normal_as_log
 
 _MOST_MASSES = 64  # grid values of an integer with exact masses
+_MOST_SPARSE_MASSES = 4096  # the same where few of them hold all the mass
 _ROWS_A_LEVEL = 20
 _ANGLES = frozenset(
     {"direction", "dir", "angle", "azimuth", "az", "bearing", "heading", "aspect", "phase", "theta", "phi"}
@@ -89,13 +90,16 @@ def _numeric(base: Facts, v: np.ndarray, kind: pa.DataType) -> tuple[Column, lis
     if grid is not None and not pa.types.is_integer(kind) and not _grid_matters(spread, grid):
         grid = None
     facts: Facts = base | {"low": float(v.min()), "high": float(v.max())}
-    if grid is not None and _few_enough(_cells(spread, grid), n):
+    index = None if grid is None else grid.index(spread.values)
+    atoms = spread.atoms(index)
+    levels = spread.better_as_levels(index, atoms)
+    if grid is not None and (
+        _few_enough(_cells(spread, grid), n) or (levels and _cells(spread, grid) <= _MOST_SPARSE_MASSES)
+    ):
         return Column(
             **facts, kind="integer", grid=grid, levels=grid_levels(spread, grid), positive=above_zero(v, grid)
         ), []
-    index = None if grid is None else grid.index(spread.values)
-    atoms = spread.atoms(index)
-    if spread.better_as_levels(index, atoms):
+    if levels:
         return Column(**base, kind="ordered", levels=tuple(spread.values.tolist())), []
     atoms = atoms[:4]
     body = v[~np.isin(v, atoms)]
