@@ -238,7 +238,9 @@ def test_given_columns(tmp_path: Path) -> None:
     known = pa.table({"a": [0.0, 1.0], "kind": ["red", "blue"]})
     for fitted in (model, Model.load(tmp_path / "model")):
         drawn = fitted.sample(5, given=known, seed=0)
-        assert drawn.column_names == ["b", "size"]
+        assert drawn.column_names == ["a", "b", "kind", "size"]
+        assert drawn["a"].to_pylist() == [0.0, 1.0, 0.0, 1.0, 0.0]
+        assert drawn["kind"].to_pylist() == ["red", "blue", "red", "blue", "red"]
         assert drawn == fitted.sample(5, given=known, seed=0)
     with pytest.raises(DataError, match="conditioned on a, kind"):
         model.sample(5)

@@ -206,26 +206,28 @@ class Model:
 
     def sample(self, n: int, *, given: Any = None, seed: int | None = None) -> Any:
         """n new rows, in the kind of frame that the model was fitted to (arrow for files). With `given` columns in
-        the model, one row for each of n rows of `given`; the same seed gives the same rows."""
+        the model, one row for each of n rows of `given`, taken in turn, which stand beside what was drawn; the same
+        seed gives the same rows."""
         tables = list(self.samples(n, given=None if given is None else self._table(given), seed=seed))
         return self._as_fitted(pa.concat_tables(tables))
 
     def samples(self, n: int, *, given: pa.Table | None = None, seed: int | None = None) -> Iterator[pa.Table]:
         """The same as arrow tables of at most 10,000 rows, one at a time."""
-        columns = (*self.schema.row_columns,)
         for x in self._drawn(n, given, seed):
-            yield self.schema.decode(x, columns)
+            yield self.schema.decode(x)
 
     def _drawn(self, n: int, given: pa.Table | None, seed: int | None) -> Iterator[np.ndarray]:
-        """Encoded rows [at most 10,000, D_row]."""
+        """Encoded rows [at most 10,000, D], given columns as they were given."""
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise DataError(f"n: expected a number of rows, 1 or more, got {n!r}")
         known = self._given_rows(given)
+        row = [i for i, column in enumerate(self.schema.columns) if column.role == "row"]
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         with threads(None):
             for start in range(0, n, SAMPLE_ROWS):
                 x = known[np.arange(start, min(start + SAMPLE_ROWS, n)) % len(known)]
-                yield self.density.sample_given(self.density.layout.rows(x), generator)
+                x[:, row] = self.density.sample_given(self.density.layout.rows(x), generator)
+                yield x
 
     def _given_rows(self, given: pa.Table | None) -> np.ndarray:
         """Encoded rows [m, D] with the given columns filled, to be taken in turn; one, empty, where none are given."""

@@ -26,8 +26,8 @@ def command(model: str, rows: int | None, output: str, overwrite: bool, given: s
     Example: diffeo sample model -n 5
 
     Draw rows from the density, in the columns, units and types of the data that it was fitted on, in constant
-    memory. With --given, rows are drawn one for each row of that table, which is gone through again and again
-    where it has fewer than -n.
+    memory. With --given, rows are drawn one for each row of that table, whose columns stand beside; it is gone
+    through again and again where it has fewer than -n.
     """
     from diffeo.data.files import read, writer
     from diffeo.model import Model
