@@ -232,7 +232,7 @@ def test_fit_hands_on_what_was_asked(fake: Any, run: Run, table: Path) -> None:
     assert done.stdout == "m: auto, -1.5000 nats per held-out row\n"
     assert done.stderr.splitlines() == [
         "a: continuous",
-        "training: epoch 1, train -1.0000 nats/row, 9 rows/s, 1 s left",
+        "training: epoch 1, train -1.000 nats/row, 9 rows/s, 1 s left",
     ]
 
 

@@ -28,11 +28,11 @@ def line(record: dict[str, Any]) -> str:
     """A record of training in words; what it does not hold is left out.
 
     >>> line({"epoch": 2.0, "train": -1.25, "valid": None, "rows_per_second": 12000.0, "seconds_left": 75})
-    'epoch 2, train -1.2500 nats/row, 12,000 rows/s, 1 min 15 s left'
+    'epoch 2, train -1.250 nats/row, 12,000 rows/s, 1 min 15 s left'
     """
     known = {name: value for name, value in record.items() if value is not None}
     parts = [f"epoch {known['epoch']:.3g}"] if "epoch" in known else []
-    fits = " ".join(f"{word} {known[word]:.4f}" for word in ("train", "valid") if word in known)
+    fits = " ".join(f"{word} {known[word]:.3f}" for word in ("train", "valid") if word in known)
     parts += [f"{fits} nats/row"] if fits else []
     parts += [f"{known['rows_per_second']:,.0f} rows/s"] if known.get("rows_per_second") else []
     parts += [f"{clock(known['seconds_left'])} left"] if known.get("seconds_left") else []
@@ -52,7 +52,7 @@ class Progress:
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[words]}"))
+            columns = (BarColumn(6), TextColumn("{task.fields[words]}"))
             self._bar = Bar(*columns, console=Console(stderr=True, highlight=False), transient=True)
             self._task = self._bar.add_task("", total=1.0, words="", visible=False)
             self._bar.start()
@@ -69,8 +69,7 @@ class Progress:
         if "message" in record:
             self._say(printable(record["message"]))
         elif self._bar is not None:
-            stage, done = str(record.get("stage", "")), record.get("progress") or 0.0
-            self._bar.update(self._task, description=stage, completed=done, words=line(record), visible=True)
+            self._bar.update(self._task, completed=record.get("progress") or 0.0, words=line(record), visible=True)
         else:
             self._line(record)
 
