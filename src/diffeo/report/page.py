@@ -165,8 +165,8 @@ def _explanation(f: Findings) -> list[str]:
     if f.bounds:
         said.append(
             f"Lower bounds: {_listed(f.bounds)} {'is' if len(f.bounds) == 1 else 'are'} rounded in the file. What "
-            "counts is the probability of the whole rounding cell, and the model's part for it is bounded from below: "
-            "the truth is at least as good."
+            "counts is the probability of the whole rounding cell, taken at a few fixed points of it, which on average "
+            "gives a little less than the truth."
         )
     return said
 
