@@ -51,8 +51,7 @@ class Mixed(Density):
         self.event_shape = (len(layout.schema.columns),)
         self.masses, self.angles, self.units, self.rest = masses, nn.ModuleList(angles), units, rest
         self.one_hot = OneHot(layout.sizes, layout.ordinal)
-        given = layout.given_discrete
-        self.given_one_hot = OneHot([len(c.levels) for _, c in given], [c.kind != "category" for _, c in given])
+        self.given_one_hot = OneHot(layout.given_sizes, layout.given_ordinal)
         self.given_units = given_units
         self.register_buffer("slopes", torch.zeros(len(layout.smooth), dtype=torch.float64))
         self.set_slopes()
@@ -60,7 +59,7 @@ class Mixed(Density):
     @staticmethod
     def context_widths(layout: Layout) -> tuple[int, list[int], int]:
         """Features that the masses, each angle and the rest see."""
-        given = sum(len(c.levels) + (c.kind != "category") for _, c in layout.given_discrete)
+        given = sum(layout.given_sizes) + sum(layout.given_ordinal)
         given += sum(1 + (c.kind == "circular") for _, c in layout.given_numeric)
         codes = given + sum(layout.sizes) + sum(layout.ordinal)
         return given, [codes + 2 * a for a in range(len(layout.angular))], codes + 2 * len(layout.angular)
@@ -111,7 +110,7 @@ class Mixed(Density):
         first, angular, _ = self.context_widths(self.layout)
         values = [] if self.masses is None else [self.masses(rows.codes, features[:, :first] if first else None)]
         for a, (flow, width) in enumerate(zip(self.angles, angular, strict=True)):
-            turn = math.log(2 * math.pi / (self.layout.angular[a][1].period or (0.0, 2 * math.pi))[1])
+            turn = math.log(2 * math.pi / self.layout.angular[a][1].turn[1])
             context = features[:, :width] if width else None
             values.append(flow(rows.angles[:, a : a + 1].to(features.dtype), context) + turn)
         return values

@@ -106,6 +106,14 @@ class Layout:
         """Place among the numbers of those that have free places: a rounding cell, or atoms."""
         return [j for j, (_, c) in enumerate(self.smooth) if c.grid is not None or c.atoms]
 
+    @cached_property
+    def given_sizes(self) -> list[int]:
+        return [len(c.levels) for _, c in self.given_discrete]
+
+    @cached_property
+    def given_ordinal(self) -> list[bool]:
+        return [c.kind != "category" for _, c in self.given_discrete]
+
     @property
     def rounded(self) -> list[str]:
         """The names of the columns whose part of a log-probability is a bound."""
@@ -149,7 +157,7 @@ class Layout:
         for k, (i, column) in enumerate(self.discrete):
             x[:, i] = codes[:, k] if column.coded else column.stepped(codes[:, k])
         for k, (i, column) in enumerate(self.angular):
-            start, length = column.period or (0.0, 2 * np.pi)
+            start, length = column.turn
             x[:, i] = start + np.mod(angles[:, k] + np.pi, 2 * np.pi) / (2 * np.pi) * length
         for j, (i, column) in enumerate(self.smooth):
             x[:, i] = _inside(column, numbers[:, j])
@@ -189,7 +197,7 @@ def _inside(column: Column, x: np.ndarray) -> np.ndarray:
 
 def _angle(column: Column, x: np.ndarray) -> np.ndarray:
     """Radians in [-pi, pi) of a circular column."""
-    start, length = column.period or (0.0, 2 * np.pi)
+    start, length = column.turn
     return np.mod((x - start) / length, 1.0) * 2 * np.pi - np.pi
 
 

@@ -88,6 +88,12 @@ class Column(BaseModel):
         """Whether encoded values are places among the levels rather than values."""
         return self.kind in CODED
 
+    @property
+    def turn(self) -> tuple[float, float]:
+        """(low, length) of the period of a circular column."""
+        assert self.period is not None
+        return self.period
+
     def codes(self, x: np.ndarray) -> np.ndarray:
         """Places among the levels, int64 [n], of encoded x [n] of a discrete column; -1 where outside or missing."""
         if self.coded:
