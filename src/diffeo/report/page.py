@@ -175,7 +175,10 @@ def _learned(f: Findings) -> str:
     best = f.best
     if best is None or best.valid is None:
         return "Mean log-density of the training rows; the higher the better."
-    return f"The higher the better. The best weights on held-out rows, of epoch {best.epoch:g}, were kept."
+    return (
+        f"The higher the better. Held-out rows were best at epoch {round(best.epoch, 1):g}; "
+        "each factor of the density keeps its own best weights."
+    )
 
 
 def _marginals(f: Findings) -> list[dict[str, str]]:
