@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from diffeo.baselines import row_part
 from diffeo.config import first_fault
@@ -26,6 +26,7 @@ from diffeo.data.column import Column, Level
 from diffeo.data.dates import Dates
 from diffeo.data.schema import Schema
 from diffeo.errors import ModelError
+from diffeo.report.evidence import Evidence, Extreme, Record, Verdict
 from diffeo.report.summaries import bin_edges, binned, binned_pair, quantiles, strongest_pairs
 
 __all__ = [
@@ -53,12 +54,6 @@ _PAIR_ROWS = 20_000
 _TOP = 30
 _IN_ORDER = 60  # levels of an ordered column that are all shown
 _TEXT = 200
-
-
-class Record(BaseModel):
-    """A frozen record without room for misspelt or infinite entries."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Score(Record):
@@ -182,11 +177,15 @@ class Findings(Record):
     marginals: tuple[Marginal, ...] = ()
     pairs: tuple[Pair, ...] = ()
     rows_sampled: int = 0
+    evidence: Evidence | None = None
+    most_likely: tuple[Extreme, ...] = ()
+    least_likely: tuple[Extreme, ...] = ()
+    verdict: Verdict | None = None
     parameters: int | None = None
     epochs: float | None = None
     seconds: float | None = None
     seed: int | None = None
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("data")
     @classmethod
