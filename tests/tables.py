@@ -86,7 +86,12 @@ def unit(column: Column) -> Unit:
 
 
 def density(
-    columns: Sequence[Column], recipe: str = "auto", size: float = 0.2, scale: float = 1.0, n: int = 400
+    columns: Sequence[Column],
+    recipe: str = "auto",
+    size: float = 0.2,
+    scale: float = 1.0,
+    n: int = 400,
+    members: int = 1,
 ) -> tuple[Mixed, np.ndarray]:
     """A density of such columns with random nets, and the encoded rows that its units were fitted to; `scale`: of
     every number and its bounds and grid."""
@@ -97,7 +102,7 @@ def density(
     chosen = [unit(column) for _, column in layout.smooth]
     given = [Unit.choose(column) for column in rows.given_numbers.numpy().T]
     plan = Plan(
-        recipe=recipe, components=3, layers=2, hidden=(16, 16), bins=4, dropout=0.0, start_rows=1,
+        recipe=recipe, components=3, layers=2, hidden=(16, 16), bins=4, dropout=0.0, start_rows=1, members=members,
         units=tuple(chosen), given_units=tuple(given),
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):

@@ -108,7 +108,7 @@ def test_one_column_has_mass_one(column: Column) -> None:
         assert total(built, [axis(column)]) == pytest.approx(1.0, abs=tolerance)
 
 
-@pytest.mark.parametrize("recipe", ["auto", "maf"])
+@pytest.mark.parametrize(("recipe", "members"), [("auto", 1), ("auto", 3), ("maf", 1)])
 @pytest.mark.parametrize(
     "columns",
     [
@@ -121,9 +121,9 @@ def test_one_column_has_mass_one(column: Column) -> None:
     ],
     ids=lambda columns: "-".join(column.name for column in columns),
 )
-def test_columns_together_have_mass_one(columns: tuple[Column, ...], recipe: str) -> None:
+def test_columns_together_have_mass_one(columns: tuple[Column, ...], recipe: str, members: int) -> None:
     """To 2e-3, on a coarser grid."""
-    built, _ = density(columns, recipe)
+    built, _ = density(columns, recipe, members=members)
     axes = [axis(column, 160 if column.kind == "circular" else 300) for column in columns]
     assert total(built, axes) == pytest.approx(1.0, abs=2e-3)
 
@@ -251,6 +251,20 @@ def test_training_and_scoring_agree() -> None:
     ratio = (each[:, :, 2] - found[:, 2]).exp()
     error = (ratio.mean(0) - 1) / (ratio.std(0) / math.sqrt(500))
     assert error.abs().max() < 6  # 50 rows; false alarm below 1e-6
+
+
+def test_an_ensembles_score_is_that_of_the_average() -> None:
+    """Of members that learn each by itself, whether a number has free places or not."""
+    for last, points in ((CONTINUOUS, 16), (ROUNDED, 3000)):
+        built, x = density([CATEGORY, CIRCULAR, last], members=3)
+        rows = built.layout.rows(x[:60])
+        named = [("masses", 1.0), ("circular", 1.0), *((f"numbers {j}", 1 / 3) for j in (1, 2, 3))]
+        assert [(name, share) for name, _, share in built.learners] == named
+        each, found = built.score_learners(rows, points), built.score(rows, points)
+        assert each.shape == (60, 5)
+        assert each[:, 2:].std(1).min() > 1e-3
+        torch.testing.assert_close(found[:, :2], each[:, :2])
+        torch.testing.assert_close(found[:, 2], each[:, 2:].exp().mean(1).log(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("step", "error"), [(0.5, 1e-4), (2.0, 2e-3), (6.0, 0.03)])

@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
 from diffeo import starts
-from diffeo.starts import ROWS, TAILS, MixtureFit, affordable_rows, best_mixture
+from diffeo.starts import ROWS, TAILS, MixtureFit, affordable_rows, best_mixtures
 
 SHARE = sum(weight for _, weight in TAILS)
 
@@ -23,6 +24,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
+
+
+def best_mixture(*given: Any, **options: Any) -> MixtureFit:
+    """The one of an ensemble of one."""
+    return best_mixtures(*given, **options)[0]
 
 
 def clusters(n: int, d: int = 2, seed: int = 0) -> np.ndarray:
@@ -54,6 +60,20 @@ def test_restarts_are_pooled_where_that_helps() -> None:
     fit = best_mixture(z, z_valid, seed=0, components=4)
     assert "pooled" in fit.found
     assert len(fit.weights) == 3 * 4 + len(TAILS)
+
+
+def test_members_are_restarts_of_one_size() -> None:
+    z, z_valid = clusters(60, 4), clusters(300, 4, seed=1)
+    fits = best_mixtures(z, z_valid, seed=0, members=3, components=4)
+    assert {len(fit.weights) for fit in fits} == {3 * 4 + len(TAILS)}
+    assert len({fit.valid for fit in fits}) == 3
+    assert np.array_equal(fits[0].means, best_mixture(z, z_valid, seed=0, components=4).means)
+
+
+def test_members_repeat_where_there_is_no_time() -> None:
+    fits = best_mixtures(clusters(60), clusters(30, seed=1), seed=0, members=3, stop=lambda fits: True)
+    assert [fit.fits for fit in fits] == [1, 1, 1]
+    assert np.array_equal(fits[0].means, fits[2].means)
 
 
 def test_wide_components_reach_outliers() -> None:

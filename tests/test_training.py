@@ -47,7 +47,7 @@ def problem(
         with torch.no_grad():
             return torch.stack([bell(cloud[n:]).mean() for bell, cloud in zip(bells, clouds, strict=True)])
 
-    parts: list[tuple[str, nn.Module]] = [("near", bells[0]), ("far", bells[1])]
+    parts: list[tuple[str, nn.Module, float]] = [("near", bells[0], 1.0), ("far", bells[1], 0.5)]
     weights = torch.ones(n) if weights is None else weights
     return Problem(parts, log_probs, validate, weights, lambda rows: f"rows {rows.tolist()}, column x"), bells
 
@@ -81,7 +81,8 @@ def test_records_have_what_is_promised() -> None:
     assert records[-1]["epoch"] == 12.0
     assert records[-1]["progress"] == 1.0
     assert records[-1]["seconds_left"] == 0.0
-    assert records[-1]["valid"] == pytest.approx(sum(records[-1]["parts"].values()))
+    near, far = records[-1]["parts"].values()
+    assert records[-1]["valid"] == pytest.approx(near + 0.5 * far)
     assert all(record["train"] is not None for record in records[1:])
 
 
@@ -325,7 +326,7 @@ def test_no_round_is_begun_that_would_go_far_past_the_budget(monkeypatch: pytest
 def one_step(rows: Tensor, weights: Tensor) -> Tensor:
     """The gradient of a batch of all rows with weights, seen in the first moments of the optimiser."""
     bell = Bell()
-    task = Problem([("bell", bell)], lambda i: bell(rows[i])[:, None], lambda: torch.zeros(1), weights, str)
+    task = Problem([("bell", bell, 1.0)], lambda i: bell(rows[i])[:, None], lambda: torch.zeros(1), weights, str)
     made = training._Run(task, Settings(batch_size=len(rows), clip=1e9), State())
     assert made.step(0.0)
     return torch.cat([made.optimizer.state[p]["exp_avg"].flatten() for p in bell.parameters()])

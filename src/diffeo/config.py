@@ -74,6 +74,8 @@ class FitConfig(Config):
     bins: int | None = Field(None, ge=2, le=64, description="bins of a spline")
     components: int | None = Field(None, ge=1, le=512, description="components of the mixture that auto starts from")
 
+    members: int | None = Field(None, ge=1, le=64, description="densities learned each by itself that auto averages")
+
     @field_validator("budget", mode="before")
     @classmethod
     def _duration(cls, value: Any) -> Any:

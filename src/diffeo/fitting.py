@@ -15,10 +15,10 @@ from diffeo.config import FitConfig
 from diffeo.errors import ModelError
 from diffeo.mixed import Mixed
 from diffeo.prepare import Prepared
-from diffeo.recipes import Plan, build, plan, settings
+from diffeo.recipes import Plan, build, members, plan, settings
 from diffeo.resume import Standing
 from diffeo.rows import Layout, Rows
-from diffeo.starts import MixtureFit, affordable_rows, best_mixture
+from diffeo.starts import MixtureFit, affordable_rows, best_mixtures
 from diffeo.training import Interrupted, Problem, Settings, State, train
 from diffeo.units import Unit, fit_units
 
@@ -126,17 +126,18 @@ def _start(
     stop: Callable[[], bool],
     repeat: tuple[Plan, Settings] | None,
 ) -> tuple[Mixed, Plan, Settings, str]:
-    """A density at its start: units, frequencies, and where the recipe takes one, the mixture fitted by EM."""
+    """A density at its start: units, frequencies, and where the recipe takes them, the mixtures fitted by EM."""
     n, layout = data.train.n, data.layout
     chosen = _choose_units(layout, data.x_train, data.train)
     given = _given_units(layout, data.train)
     wants = config.recipe == "auto" or config.components is not None
-    generator = torch.Generator().manual_seed(config.seed)
-    mixture: MixtureFit | None = None
+    generator, start = torch.Generator().manual_seed(config.seed), "the identity over a normal"
+    mixtures: list[MixtureFit] = []
     seconds = None if clock.budget is None else SEARCH_SHARE * clock.budget
     looked_at = affordable_rows(len(layout.smooth), seconds, _most(layout))
     looked_at = looked_at if repeat is None else repeat[0].start_rows
     limit = None if repeat is None else repeat[0].start_fits
+    count = members(config, n, len(layout.smooth), clock.budget, _most(layout)) if repeat is None else repeat[0].members
 
     def ended(fits: int) -> bool:
         """By the count that an earlier run recorded, or else by the clock."""
@@ -148,20 +149,24 @@ def _start(
         _set_units(probe, chosen, given, data.train)
         z, z_valid = (_noisy_numbers(probe, rows, generator) for rows in (data.train, data.valid))
         z, z_valid = (_resampled(z, data.weights, config.seed), _resampled(z_valid, data.valid_weights, config.seed))
-        mixture = best_mixture(z, z_valid, config.seed, config.components, _most(layout), looked_at, ended)
+        many = (config.components, _most(layout), looked_at, ended)
+        mixtures = best_mixtures(z, z_valid, config.seed, count, *many)
         if stop():
             raise Interrupted("interrupted before training began; nothing was saved")
-        report({"stage": "mixture", "message": f"start: a Gaussian mixture of {mixture.found}"})
-    made = plan(config, n, chosen, given, len(mixture.weights) if mixture is not None else 1, looked_at)
+        start = f"{count} Gaussian mixtures" if count > 1 else "a Gaussian mixture"
+        start += f" of {mixtures[0].found}"
+        report({"stage": "mixture", "message": f"start: {start}"})
+    components = len(mixtures[0].weights) if mixtures else 1
+    made = plan(config, n, chosen, given, components, looked_at, count)
     how = settings(config, n) if repeat is None else repeat[1]
-    made = made.model_copy(update={"start_fits": mixture.fits if mixture is not None else 0})
+    made = made.model_copy(update={"start_fits": mixtures[0].fits if mixtures else 0})
     density = build(made, layout)
     _set_units(density, chosen, given, data.train)
     if density.masses is not None:
         density.masses.start(data.train.codes, data.weights)
-    if mixture is not None and density.rest is not None:
-        _set_mixture(density.rest, mixture)
-    return density, made, how, mixture.found if mixture is not None else "the identity over a normal"
+    if mixtures and density.rest is not None:
+        _set_mixtures(density.rest, mixtures)
+    return density, made, how, start
 
 
 def _choose_units(layout: Layout, x: np.ndarray, rows: Rows) -> list[Unit]:
@@ -219,13 +224,12 @@ def _most(layout: Layout) -> int:
     return max(1, min(32, 2048 // d, 1_000_000 // (d * d)))
 
 
-def _set_mixture(flow: torch.nn.Module, fit: MixtureFit) -> None:
-    """Give the flow's mixture the moments that EM found."""
-    weights, means, covariances = (torch.from_numpy(part) for part in fit[:3])
-    found = GaussianMixture.from_moments(weights, means, covariances)
-    for module in flow.modules():
-        if isinstance(module, GaussianMixture):
-            module.load_state_dict(found.state_dict())
+def _set_mixtures(flow: torch.nn.Module, fits: list[MixtureFit]) -> None:
+    """Give the flow's mixtures the moments that EM found, in turn."""
+    places = [module for module in flow.modules() if isinstance(module, GaussianMixture)]
+    for module, fit in zip(places, fits, strict=True):
+        weights, means, covariances = (torch.from_numpy(part) for part in fit[:3])
+        module.load_state_dict(GaussianMixture.from_moments(weights, means, covariances).state_dict())
 
 
 # The training problem -----------------------------------------------------------------------------------------------
@@ -242,13 +246,13 @@ def _problem(density: Mixed, data: Prepared, device: torch.device) -> Problem:
         return density.part_log_probs(batch, torch.rand(batch.n, d, dtype=torch.float64, device=device))
 
     def validate() -> Tensor:
-        found = density.score(valid, VALID_POINTS).clamp(min=FAINTEST)
+        found = density.score_learners(valid, VALID_POINTS).clamp(min=FAINTEST)
         return (found * valid_weights[:, None]).sum(0) / valid_weights.sum()
 
     def explain(rows: Tensor) -> str:
         return _culprits(density, data, rows)
 
-    return Problem(density.parts, log_probs, validate, data.weights.to(device), explain)
+    return Problem(density.learners, log_probs, validate, data.weights.to(device), explain)
 
 
 def _culprits(density: Mixed, data: Prepared, rows: Tensor) -> str:

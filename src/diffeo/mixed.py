@@ -17,6 +17,7 @@ from diffeo.bases import LOG_2PI, Density
 from diffeo.errors import ShapeError
 from diffeo.flow import Flow
 from diffeo.masses import Masses, OneHot
+from diffeo.mixtures import Ensemble
 from diffeo.quantized import POINTS, lattice, log_mean_exp
 from diffeo.rows import Layout, Rows
 from diffeo.transforms import Chain
@@ -71,6 +72,28 @@ class Mixed(Density):
         named += [(c.name, flow) for (_, c), flow in zip(self.layout.angular, self.angles, strict=True)]
         return named + ([("numbers", self.rest)] if self.rest is not None else [])
 
+    @property
+    def learners(self) -> list[tuple[str, nn.Module, float]]:
+        """What is trained by itself: the factors, but each member of an ensemble in place of the whole; with its name
+        and its share of the log-density that is shown while training (the mean over members)."""
+        members = self._members()
+        named = self.parts[:-1] if members else self.parts
+        share = 1.0 / max(len(members), 1)
+        return [(name, module, 1.0) for name, module in named] + [
+            (f"numbers {j}", member, share) for j, member in enumerate(members, 1)
+        ]
+
+    def _members(self) -> list[nn.Module]:
+        """Of the density of the numbers, where that is an ensemble of more than one and nothing is done before it."""
+        if self.rest is None or not isinstance(self.rest.base, Ensemble) or len(self.rest.base.members) < 2:
+            return []
+        chain = self.rest.transform
+        return [] if not isinstance(chain, Chain) or chain.transforms else list(self.rest.base.members)
+
+    def _of_numbers(self) -> list[nn.Module]:
+        """What is learned of the numbers, each by itself."""
+        return self._members() or ([] if self.rest is None else [self.rest])
+
     def set_slopes(self) -> None:
         """Keep the log-slope of the units at the place that fills an atom's cell; to be called when units change."""
         if self.units is None or not self.layout.spiked:
@@ -98,11 +121,11 @@ class Mixed(Density):
         return torch.cat(parts, 1) if parts else torch.zeros(rows.n, 0, device=rows.low.device)
 
     def part_log_probs(self, rows: Rows, noise: Tensor) -> Tensor:
-        """Each factor's log-probability of each row, [n, parts]; noise [n, d] in [0, 1] fills the free places."""
+        """Each learner's log-probability of each row, [n, learners]; noise [n, d] in [0, 1] fills the free places."""
         features = self.features(rows)
         values = self._exact(rows, features)
         if self.rest is not None:
-            values.append(self._numbers(rows, noise, features))
+            values += self._numbers(rows, noise, features)
         return torch.stack([value.double() for value in values], 1)
 
     def _exact(self, rows: Rows, features: Tensor) -> list[Tensor]:
@@ -128,33 +151,59 @@ class Mixed(Density):
         cost = 0.5 * normal.double().square() + 0.5 * LOG_2PI - self.slopes
         return torch.where(rows.atom, normal, z), log_det + torch.where(rows.atom, cost, volume).sum(1)
 
-    def _numbers(self, rows: Rows, noise: Tensor, features: Tensor) -> Tensor:
-        """Log-density [n] of the numbers, given all that stands before them."""
-        assert self.rest is not None
+    def _numbers(self, rows: Rows, noise: Tensor, features: Tensor) -> list[Tensor]:
+        """Log-densities [n] of the numbers, given all that stands before them: one, or each member's."""
         z, log_det = self.numbers(rows, noise)
-        return self.rest(z, features if features.shape[1] else None) + log_det
+        context = features if features.shape[1] else None
+        return [learner(z, context) + log_det for learner in self._of_numbers()]
 
-    @torch.no_grad()
     def score(self, rows: Rows, points: int = POINTS) -> Tensor:
         """Each factor's log-probability of each row, [n, parts], float64: repeatable, at `points` fixed points of the
-        free places; -inf where a row is impossible."""
+        free places; -inf where a row is impossible. The points are shared out among the members of an ensemble, which
+        leaves a bound on average, and costs no more than one member at all of them."""
+        count = len(self._members())
+        if not count:
+            return self.score_learners(rows, points)
+        each = self._scores(rows, count * -(-points // count), apart=True)
+        exact = len(self.parts) - 1
+        return torch.cat([each[:, :exact], log_mean_exp(each[:, exact:].T)[:, None]], 1)
+
+    def score_learners(self, rows: Rows, points: int = POINTS) -> Tensor:
+        """The same of each learner at all of the points, [n, learners]."""
+        return self._scores(rows, points, apart=False)
+
+    @torch.no_grad()
+    def _scores(self, rows: Rows, points: int, apart: bool) -> Tensor:
         free = self.layout.free
         spread = torch.full((points if free else 1, len(self.layout.smooth)), 0.5, dtype=torch.float64)
         spread[:, free] = lattice(len(spread), len(free))
         spread = spread.to(rows.low.device)
         size = max(1, CHUNK // len(spread))
-        found = [self._score(rows[i : i + size], spread) for i in range(0, rows.n, size)]
-        return torch.cat(found) if found else torch.zeros(0, len(self.parts), dtype=torch.float64)
+        found = [self._score(rows[i : i + size], spread, apart and bool(free)) for i in range(0, rows.n, size)]
+        return torch.cat(found) if found else torch.zeros(0, len(self.learners), dtype=torch.float64)
 
-    def _score(self, rows: Rows, spread: Tensor) -> Tensor:
+    def _score(self, rows: Rows, spread: Tensor, apart: bool) -> Tensor:
         features = self.features(rows)
         values = [value.double() for value in self._exact(rows, features)]
         if self.rest is not None:
-            m = len(spread)
-            many = Rows(*(part.repeat_interleave(m, 0) for part in rows.parts()))
-            each = self._numbers(many, spread.repeat(rows.n, 1), features.repeat_interleave(m, 0))
-            values.append(log_mean_exp(each.double().view(rows.n, m).T))
+            values += self._masses_of_cells(rows, features, spread, apart)
         return torch.where(rows.possible[:, None], torch.stack(values, 1), -math.inf)
+
+    def _masses_of_cells(self, rows: Rows, features: Tensor, spread: Tensor, apart: bool) -> list[Tensor]:
+        """Log-masses [n] of the numbers under each learner, by points [m, d] of their cells; `apart`: by its part of
+        them."""
+        (n, m), learners = (rows.n, len(spread)), self._of_numbers()
+        many = Rows(*(part.repeat_interleave(m, 0) for part in rows.parts()))
+        z, log_det = self.numbers(many, spread.repeat(n, 1))
+        z, log_det = z.view(n, m, z.shape[1]), log_det.view(n, m)
+        each = m // len(learners) if apart else m
+        context = features.repeat_interleave(each, 0) if features.shape[1] else None
+        found = []
+        for j, learner in enumerate(learners):
+            own = slice(j * each, (j + 1) * each) if apart else slice(None)
+            heights = learner(z[:, own].reshape(n * each, -1), context).view(n, each) + log_det[:, own]
+            found.append(log_mean_exp(heights.double().T))
+        return found
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-probability in nats of encoded rows x [n, D] (given columns included): [n], float64."""

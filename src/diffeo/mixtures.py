@@ -10,15 +10,20 @@ of the greatest); trained, each conditional is a mixture density network (Bishop
 density. Its Rosenblatt map is closed too.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffeo.bases import LOG_2PI, Base, GaussianMixture, mixture_quantiles
 from diffeo.errors import ShapeError
 from diffeo.nets import MaskedMLP
+from diffeo.quantized import log_mean_exp
 from diffeo.scalars import working_dtype
+from diffeo.transforms.base import common_context
 
-__all__ = ["AutoregressiveMixture"]
+__all__ = ["AutoregressiveMixture", "Ensemble"]
 
 FARTHEST_U = 1e15  # standard deviations; squares of this stay finite in float32
 FAINTEST = -30.0  # components fainter than e^-30 of the brightest are kept at that, so that gradients reach them
@@ -57,6 +62,13 @@ class AutoregressiveMixture(Base):
         each = torch.logsumexp(heights, 0) - torch.logsumexp(log_weights, 0)
         return each.sum(0) - 0.5 * LOG_2PI * z.shape[1]
 
+    def _chain(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """In float64: log-weights that add up to one and v [k, d, n]; the log-density of every conditional [d, n]."""
+        log_weights, log_slopes, v = self._conditionals(z, context, torch.float64)
+        log_weights = torch.log_softmax(log_weights, 0)
+        heights = log_weights + log_slopes - 0.5 * v.clamp(-FARTHEST_U, FARTHEST_U).square()
+        return log_weights, v, torch.logsumexp(heights, 0)
+
     def _conditionals(self, z: Tensor, context: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """For each component and coordinate [k, d, n]: log-weight (not normalised), log dv/dz, and v."""
         mixture = self.mixture
@@ -88,7 +100,57 @@ class AutoregressiveMixture(Base):
 
     def to_normal(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            log_weights, _, v = self._conditionals(z, context, torch.float64)
+            log_weights, v, _ = self._chain(z, context)
+            return mixture_quantiles(log_weights, v).to(z)
+
+
+class Ensemble(Base):
+    """The average of densities, p(z) = (1/m) sum_j p_j(z), `members` that were learned each by itself.
+
+    Their errors differ, and the log of an average is at least the average of the logs, so it is no worse than its
+    members on average (deep ensembles, arXiv 1612.01474). As all factorise in one order, so does the average:
+    p(z_i | z_<i) = sum_j w_j(z_<i) p_j(z_i | z_<i) with w_j ~ prod_{l<i} p_j(z_l | z_<l).
+
+    >>> member = AutoregressiveMixture(GaussianMixture(2, 3), MaskedMLP([0, 1], 9, hidden=(8,)))
+    >>> z = torch.randn(5, 2)
+    >>> bool(torch.allclose(Ensemble([member, member]).log_prob(z), member.log_prob(z), atol=1e-6))
+    True
+    """
+
+    reparametrised = False
+
+    def __init__(self, members: Sequence[AutoregressiveMixture]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        shapes = {member.event_shape for member in members}
+        if len(shapes) != 1:
+            raise ShapeError(f"members: expected one or more of one event shape, got {sorted(shapes)}")
+        self.event_shape = shapes.pop()
+        self.context_features = common_context(*members)
+
+    def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return log_mean_exp(torch.stack([member(z, context) for member in self.members]))
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        shape = self._batch(n, context)
+        rows = context.expand(n, *context.shape).reshape(-1, context.shape[-1]) if context is not None else None
+        like = next(self.parameters())
+        which = torch.randint(len(self.members), (math.prod(shape),), generator=generator, device=like.device)
+        z = torch.zeros(len(which), *self.event_shape, dtype=like.dtype, device=like.device)
+        for j, member in enumerate(self.members):
+            own = which == j
+            if rows is None:
+                z[own] = member.sample(int(own.sum()), None, generator)  # type: ignore[operator]
+            else:
+                z[own] = member.sample(1, rows[own], generator)[0]  # type: ignore[operator]
+        return z.reshape(*shape, *self.event_shape)
+
+    def to_normal(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        with torch.no_grad():
+            chains = [member._chain(z, context) for member in self.members]  # type: ignore[operator]
+            log_weights = torch.cat([own + each.cumsum(0) - each for own, _, each in chains])
+            v = torch.cat([own for _, own, _ in chains])
             return mixture_quantiles(torch.log_softmax(log_weights, 0), v).to(z)
 
 

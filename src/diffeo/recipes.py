@@ -16,7 +16,7 @@ from diffeo.errors import ModelError
 from diffeo.flow import Flow
 from diffeo.masses import Masses
 from diffeo.mixed import Mixed
-from diffeo.mixtures import AutoregressiveMixture
+from diffeo.mixtures import AutoregressiveMixture, Ensemble
 from diffeo.nets import MLP, MaskedMLP
 from diffeo.rows import Layout
 from diffeo.scalars import Scalar, affine, spline
@@ -24,7 +24,11 @@ from diffeo.training import Settings
 from diffeo.transforms import LU, Autoregressive, Chain, Coupling, Partition, Transform
 from diffeo.units import Unit, units
 
-__all__ = ["RECIPES", "Plan", "build", "least_numbers", "plan", "settings"]
+__all__ = ["RECIPES", "Plan", "build", "least_numbers", "members", "plan", "settings"]
+
+MOST_MEMBERS = 8
+EPOCHS_OF_A_MEMBER = 60  # after which small tables no longer gain
+ROWS_OF_MEMBERS = 100_000  # rows an epoch of all members together, where there is no budget
 
 
 class Plan(Config):
@@ -38,6 +42,7 @@ class Plan(Config):
     )
     bins: int = Field(ge=2, le=64, description="bins of a spline")
     dropout: float = Field(ge=0, lt=1, description="share of hidden units left out in training")
+    members: int = Field(1, ge=1, le=64, description="densities that are learned each by itself and averaged")
     start_rows: int = Field(ge=1, description="rows that EM looked at")
     start_fits: int = Field(0, ge=0, description="runs of EM before the best was taken")
     units: tuple[Unit, ...]
@@ -45,10 +50,14 @@ class Plan(Config):
 
 
 def auto(plan: Plan, d: int, context: int) -> Flow:
-    """A Gaussian mixture fitted by EM whose conditionals then learn; at the start it is the mixture."""
-    mixture = GaussianMixture(d, plan.components)
-    net = MaskedMLP(range(d), 3 * plan.components, plan.hidden, context, dropout=plan.dropout)
-    return Flow(Chain(), AutoregressiveMixture(mixture, net))
+    """Gaussian mixtures fitted by EM whose conditionals then learn, averaged; at the start they are the mixtures."""
+
+    def member() -> AutoregressiveMixture:
+        mixture = GaussianMixture(d, plan.components)
+        net = MaskedMLP(range(d), 3 * plan.components, plan.hidden, context, dropout=plan.dropout)
+        return AutoregressiveMixture(mixture, net)
+
+    return Flow(Chain(), Ensemble([member() for _ in range(plan.members)]) if plan.members > 1 else member())
 
 
 def spline_coupling(plan: Plan, d: int, context: int) -> Flow:
@@ -122,7 +131,7 @@ def least_numbers(plan: Plan, layout: Layout) -> int:
     d, width = len(layout.smooth), min(plan.hidden, default=0)
     square = sum(a * b for a, b in pairwise(plan.hidden))
     if plan.recipe == "auto":
-        return (plan.components * d * (d + 3 * width) + square) if d else 0
+        return plan.members * (plan.components * d * (d + 3 * width) + square) if d else 0
     return (plan.layers * square + (plan.components * d * d if plan.components > 1 else 0)) if d else 0
 
 
@@ -132,11 +141,39 @@ def _angle(plan: Plan, context: int) -> Flow:
     return Flow(Autoregressive([0], scalar, MaskedMLP([0], scalar.width, plan.hidden, context)), Uniform())
 
 
-def plan(config: FitConfig, n: int, chosen: list[Unit], given: list[Unit], components: int, start_rows: int) -> Plan:
+def members(config: FitConfig, n: int, d: int, seconds: float | None, most: int) -> int:
+    """How many densities of n rows of d numbers to average: as many as can be learned in so many seconds, by a rough
+    model of what a step of one costs; a function of the numbers alone and not of a clock, as a run can be repeated.
+
+    >>> [members(FitConfig(), n, 3, 120.0, 32) for n in (300, 20_000, 500_000)]
+    [8, 4, 1]
+    """
+    if config.recipe != "auto":
+        if config.members is not None:
+            raise ModelError(
+                f"members: only the recipe auto averages densities, {config.recipe} does not; leave it out"
+            )
+        return 1
+    if config.members is not None:
+        return config.members
+    if seconds is None:
+        return max(1, min(MOST_MEMBERS, ROWS_OF_MEMBERS // n))
+    width = _width(config, n)
+    step = 2e-10 * (width * width + 3 * most * d * width) + 2e-8 * most * d
+    return max(1, min(MOST_MEMBERS, int(0.6 * seconds / (EPOCHS_OF_A_MEMBER * n * step))))
+
+
+def _width(config: FitConfig, n: int) -> int:
+    return config.hidden or (128 if n >= 20_000 else 64)
+
+
+def plan(
+    config: FitConfig, n: int, chosen: list[Unit], given: list[Unit], components: int, start_rows: int, members: int = 1
+) -> Plan:
     """Sizes for n training rows; what the config asks for beats what the data suggests."""
     if config.recipe not in RECIPES:
         raise ModelError(f"recipe: expected one of {', '.join(RECIPES)}, got {config.recipe!r}")
-    width = config.hidden or (128 if n >= 20_000 else 64)
+    width = _width(config, n)
     layers = config.layers or (0 if config.recipe == "auto" else 6)
     return Plan(
         recipe=config.recipe,
@@ -145,6 +182,7 @@ def plan(config: FitConfig, n: int, chosen: list[Unit], given: list[Unit], compo
         hidden=(width, width),
         bins=config.bins or 8,
         dropout=0.0 if n >= 10_000 else 0.1,
+        members=members,
         start_rows=start_rows,
         units=tuple(chosen),
         given_units=tuple(given),

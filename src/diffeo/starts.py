@@ -1,7 +1,7 @@
-"""The best Gaussian mixture of the data, by EM: what a flow starts from, and so is never worse than.
+"""The best Gaussian mixtures of the data, by EM: what a density starts from, and so is never worse than.
 
-Sizes, ridges and restarts are compared on validation rows. Where rows are few, the mixtures of several restarts are
-pooled into one (an average of densities is a density, and its log is at least the average of the logs).
+Sizes and ridges are compared on validation rows. Where rows are few, the mixtures of several restarts are pooled into
+one (an average of densities is a density, and its log is at least the average of the logs).
 """
 
 import warnings
@@ -12,12 +12,12 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
-__all__ = ["MixtureFit", "affordable_rows", "best_mixture"]
+__all__ = ["MixtureFit", "affordable_rows", "best_mixtures"]
 
 ROWS = 20_000  # EM looks at so many rows at most
-FEW = 6_000  # below so many rows, restarts are cheap and worth pooling
+FEW = 6_000  # below so many rows, ridges matter, and restarts are cheap and worth pooling
 POOLED = 6
-CANDIDATES = 8  # of which restarts are pooled
+CANDIDATES = 8  # of sizes and ridges, whose restarts are pooled
 RIDGES = (1e-6, 1e-3, 1e-1)  # on the diagonals of covariances, in unit spread; the first for many rows
 PATIENT = 3  # sizes in a row that may do worse than the best
 TAILS = ((3.0, 1e-3), (10.0, 2e-4), (50.0, 5e-5), (300.0, 2e-5))  # (spread, weight) of wide components for outliers
@@ -62,24 +62,26 @@ class MixtureFit(NamedTuple):
         return np.asarray(logsumexp(each, axis=0))
 
 
-def best_mixture(
+def best_mixtures(
     z: np.ndarray,
     z_valid: np.ndarray,
     seed: int,
+    members: int = 1,
     components: int | None = None,
     most: int = 32,
     at_most: int = ROWS,
     stop: Callable[[int], bool] = lambda fits: False,
-) -> MixtureFit:
-    """The mixture of rows z [n, d] in unit spread that does best on z_valid, with wide components added for outliers.
+) -> list[MixtureFit]:
+    """As many mixtures of rows z [n, d] in unit spread as there are `members`, of the size and ridge that do best on
+    z_valid, each from restarts of its own, with wide components added for outliers.
 
     `components` fixes the size, `most` bounds it; EM looks at `at_most` rows. `stop(fits)` is asked after so many runs
-    of EM, at least one; true ends the search with the best so far.
+    of EM, at least one; true ends the search with the best so far, taken again where there was no time for others.
 
     >>> rng = np.random.default_rng(0)
     >>> z = np.concatenate([rng.normal(-3, 1, (300, 1)), rng.normal(3, 1, (300, 1))])
-    >>> fit = best_mixture(z[::2], z[1::2], seed=0)
-    >>> len(fit.weights) - len(TAILS) >= 2
+    >>> one, other = best_mixtures(z[::2], z[1::2], seed=0, members=2)
+    >>> len(one.weights) - len(TAILS) >= 2
     True
     """
     rng = np.random.default_rng(seed)
@@ -98,14 +100,25 @@ def best_mixture(
             worse, best = (0, fit.valid) if fit.valid > best else (worse + 1, best)
             tried.append((fit, size, ridge))
     tried.sort(key=lambda one: -one[0].valid)
-    candidates = [tried[0][0]]
-    for fit, size, ridge in tried[: CANDIDATES if few else 0]:
-        pool = [fit]
-        while size > 1 and len(pool) < POOLED and not stop(fits):
-            pool.append(_em(rows, z_valid, size, ridge, seed + len(pool)))
+
+    def restarts(size: int, ridge: float, first: int, count: int) -> list[MixtureFit]:
+        """As many of `count` more runs of EM as there is time for."""
+        nonlocal fits
+        found: list[MixtureFit] = []
+        while size > 1 and len(found) < count and not stop(fits):
+            found.append(_em(rows, z_valid, size, ridge, seed + first + len(found)))
             fits += 1
-        candidates.append(_pool(pool, z_valid))
-    return _with_tails(max(candidates, key=lambda fit: fit.valid), z_valid)._replace(fits=fits)
+        return found
+
+    candidates = [(*tried[0], 1)]
+    for fit, size, ridge in tried[: CANDIDATES if few else 0]:
+        parts = [fit, *restarts(size, ridge, 1, POOLED - 1)]
+        candidates.append((_pool(parts, z_valid), size, ridge, len(parts)))
+    start, size, ridge, count = max(candidates, key=lambda one: one[0].valid)
+    found = [start]
+    while len(found) < members and len(parts := restarts(size, ridge, count * len(found), count)) == count:
+        found.append(_pool(parts, z_valid))
+    return [_with_tails(found[j % len(found)], z_valid)._replace(fits=fits) for j in range(members)]
 
 
 def _em(rows: np.ndarray, z_valid: np.ndarray, size: int, ridge: float, seed: int) -> MixtureFit:
@@ -130,6 +143,8 @@ def _em(rows: np.ndarray, z_valid: np.ndarray, size: int, ridge: float, seed: in
 
 
 def _pool(fits: list[MixtureFit], z_valid: np.ndarray) -> MixtureFit:
+    if len(fits) == 1:
+        return fits[0]
     weights = np.concatenate([fit.weights / len(fits) for fit in fits])
     means, covariances = (np.concatenate([fit[i] for fit in fits]) for i in (1, 2))
     pooled = MixtureFit(weights, means, covariances, 0.0, f"{len(fits)} times {fits[0].found}, pooled")

@@ -55,14 +55,15 @@ class Interrupted(DiffeoError):  # noqa: N818 (the run is fine, it was stopped)
 
 @dataclass(frozen=True)
 class Problem:
-    """What is learned: named parts whose parameters are disjoint, each with its own log-probabilities.
+    """What is learned: named parts whose parameters are disjoint, each with its own log-probabilities, and the share
+    of each in the figures that are shown.
 
     `log_probs(indices)`: of training rows, [b, parts], random where the density is; `validate()`: the mean of each
     part over the validation rows, [parts]; `weights` [n] of the rows, 1 on average; `explain(indices)`: names rows and
     columns.
     """
 
-    parts: list[tuple[str, nn.Module]]
+    parts: list[tuple[str, nn.Module, float]]
     log_probs: Callable[[Tensor], Tensor]
     validate: Callable[[], Tensor]
     weights: Tensor
@@ -104,7 +105,7 @@ class _Run:
         self.per_epoch = max(1, math.ceil(self.n / settings.batch_size))
         self.per_round = max(20, min(self.per_epoch, 200))
         self.total = settings.epochs * self.per_epoch
-        self.parameters = [[p for p in module.parameters() if p.requires_grad] for _, module in problem.parts]
+        self.parameters = [[p for p in module.parameters() if p.requires_grad] for _, module, _ in problem.parts]
         self.optimizer = torch.optim.AdamW(_groups(problem.parts, settings), fused=True)
         self.averages = [[p.detach().clone() for p in part] for part in self.parameters]
         self.best = [[p.detach().clone() for p in part] for part in self.parameters]
@@ -136,7 +137,7 @@ class _Run:
         weights = self.problem.weights[rows]
         loss = -(log_probs * weights[:, None]).sum() / len(rows)
         self.optimizer.zero_grad()
-        if not math.isfinite(value := float(loss.detach())):
+        if not math.isfinite(float(loss.detach())):
             self.failed_rows = rows[~log_probs.detach().isfinite().all(1)]
             return False
         loss.backward()
@@ -150,7 +151,7 @@ class _Run:
             for averages, part in zip(self.averages, self.parameters, strict=True):
                 if part:
                     torch._foreach_lerp_(averages, [p.detach() for p in part], 1 - decay)
-        self.state.train_sum += -value
+        self.state.train_sum += self.shown((log_probs.detach() * weights[:, None]).mean(0).tolist())
         self.state.scored += 1
         return True
 
@@ -172,6 +173,10 @@ class _Run:
                 kept.copy_(average)
         state.stale = 0 if any(better) else state.stale + 1
         return found
+
+    def shown(self, values: list[float]) -> float:
+        """One figure of the values of all parts."""
+        return sum(share * value for (_, _, share), value in zip(self.problem.parts, values, strict=True))
 
     @torch.no_grad()
     def _exchange(self, others: list[list[Tensor]]) -> None:
@@ -240,7 +245,7 @@ def train(
     """
     began = time.monotonic() - state.seconds
     run = _Run(problem, settings, state)
-    for _, module in problem.parts:
+    for _, module, _ in problem.parts:
         module.eval()
     if not state.best:
         yield _record(run, run.validate(), began, 0.0, budget)
@@ -263,7 +268,7 @@ def train(
 def _round(run: _Run, progress: float, slope: float, good: dict[str, Tensor], stop: Callable[[], bool]) -> None:
     """Steps until the next validation; `good` is where the round begins, and where an interrupted one goes on from."""
     state, failed = run.state, 0
-    for _, module in run.problem.parts:
+    for _, module, _ in run.problem.parts:
         module.train()
     while True:
         if stop():
@@ -278,13 +283,13 @@ def _round(run: _Run, progress: float, slope: float, good: dict[str, Tensor], st
                 failed = 0
         if state.step % run.per_round == 0 or state.step >= run.total:
             break
-    for _, module in run.problem.parts:
+    for _, module, _ in run.problem.parts:
         module.eval()
 
 
 def _devices(problem: Problem) -> list[int]:
     """The accelerators whose random state a run has to give back as it was."""
-    places = {p.device for _, module in problem.parts for p in module.parameters()}
+    places = {p.device for _, module, _ in problem.parts for p in module.parameters()}
     return sorted({place.index or 0 for place in places if place.type == "cuda"})
 
 
@@ -306,7 +311,7 @@ def _progress(run: _Run, began: float, budget: float | None) -> float:
 
 
 def _record(run: _Run, valid: list[float], began: float, progress: float, budget: float | None) -> dict[str, Any]:
-    state, names = run.state, [name for name, _ in run.problem.parts]
+    state, names = run.state, [name for name, _, _ in run.problem.parts]
     seconds = time.monotonic() - began
     state.seconds = seconds
     left = max(0.0, seconds * (1 - progress) / progress) if progress > 0 else (budget or 0.0)
@@ -315,8 +320,8 @@ def _record(run: _Run, valid: list[float], began: float, progress: float, budget
         "epoch": state.step / run.per_epoch,
         "step": state.step,
         "train": state.train_sum / state.scored if state.scored else None,
-        "valid": sum(valid),
-        "best": sum(state.best),
+        "valid": run.shown(valid),
+        "best": run.shown(state.best),
         "parts": dict(zip(names, valid, strict=True)),
         "progress": min(progress, 1.0),
         "seconds": round(seconds, 3),
@@ -329,10 +334,10 @@ def _record(run: _Run, valid: list[float], began: float, progress: float, budget
     return record
 
 
-def _groups(parts: list[tuple[str, nn.Module]], settings: Settings) -> list[dict[str, Any]]:
+def _groups(parts: list[tuple[str, nn.Module, float]], settings: Settings) -> list[dict[str, Any]]:
     """Parameter groups: networks decay; what starts at a fitted mixture moves slowly and does not."""
     merged: dict[tuple[float, float], dict[str, Any]] = {}
-    for _, module in parts:
+    for _, module, _ in parts:
         mixtures = [m for m in module.modules() if isinstance(m, GaussianMixture)]
         fitted = {id(p) for mixture in mixtures for p in mixture.parameters(recurse=False)}
         for p in module.parameters():
