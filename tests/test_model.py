@@ -252,7 +252,7 @@ def test_given_columns(tmp_path: Path) -> None:
         model.sample(2, given=known.slice(0, 0))
     page = model.report()
     assert page.exists()
-    assert json.loads((tmp_path / "model" / "report.json").read_text())["rows_sampled"] == 0
+    assert json.loads((tmp_path / "model" / "report.json").read_text())["rows_sampled"] == 2500
     plain = Model.fit(table(numbers()), config=QUICK)
     with pytest.raises(DataError, match="leave given= out"):
         plain.sample(2, given=known)
