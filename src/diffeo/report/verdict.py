@@ -127,7 +127,7 @@ def _regions(e: Evidence) -> Iterator[_Reason]:
         yield _Reason(trust, f"its {one.nominal:.0%} region holds {one.found:.1%} of the rows", 4 + abs(off))
     main = [one for one in e.regions if one.nominal == 0.9]
     if main and not bad:
-        text = f"its regions hold what they should ({main[0].found:.1%} in the 90 % region)"
+        text = f"its regions hold what they should ({main[0].found:.1%} in the 90% region)"
         yield _Reason("yes", text, 2.0)
 
 
