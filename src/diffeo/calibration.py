@@ -43,10 +43,10 @@ def allowance(budget: float | None) -> float:
 
 def _seconds_each(density: Mixed) -> tuple[float, float]:
     """A rough model of what one row and one sample cost, by how often the density is evaluated; measured on eight
-    tables of 2 to 24 columns, right within a factor of two."""
+    tables of 2 to 24 columns; right within a factor of three, and rather too dear."""
     layout = density.layout
     columns = len(layout.schema.row_columns)
-    once = 5e-6 + 1e-10 * sum(p.numel() for p in density.parameters())
+    once = 4e-6 + 7e-11 * sum(p.numel() for p in density.parameters())
     score, place = (POINTS, CANDIDATES) if layout.free else (1, 0)
     draws = 1 + DRAWS / SHARED if layout.schema.given_columns else 1.0
     return once * (place + 4) + 3e-5 * columns, once * (columns + score) * draws + 3e-5 * columns

@@ -50,9 +50,10 @@ class Kernels:
             bandwidth = factor * len(centres) ** (-1.0 / (k + 4))
             return Kernels(schema, codes, mean, scale, centres, bandwidth, factor)
 
-        factors = FACTORS if judges else FACTORS[-1:]
-        scores = [made(z[judges:], factor).numbers(cells.at(slice(judges))).mean() for factor in factors]
-        return made(z, factors[int(np.argmax(scores))])
+        if not judges:
+            return made(z, FACTORS[-1])
+        scores = [made(z[judges:], factor).numbers(cells.at(slice(judges))).mean() for factor in FACTORS]
+        return made(z, FACTORS[int(np.argmax(scores))])
 
     @property
     def name(self) -> str:
