@@ -197,7 +197,7 @@ def test_rounding_and_types_do_not_give_samples_away() -> None:
 
 def test_given_values_tell_a_classifier_nothing() -> None:
     """A row and its sample share what is given; in different folds that would push the accuracy below one half."""
-    built, x = density([given(A), B], n=1000)
+    built, x = density([given(A), given(B), BOOLEAN], n=2000)
     x = samples_for(built, x, torch.Generator().manual_seed(5))
     found, _ = judged(built, x)
     assert found.two_sample is not None
