@@ -1,13 +1,14 @@
 """The baselines against scipy's distributions and quadrature."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import integrate, stats
 
-from diffeo.baselines import Gaussian, Marginals, log_normal_mass, row_part
+from diffeo.baselines import Gaussian, Kernels, Marginals, Mixture, PerCategory, log_normal_mass, row_part
 from diffeo.data.schema import Schema
 from diffeo.errors import DataError, ShapeError
 
@@ -168,3 +169,112 @@ def test_what_cannot_be_fitted_is_said() -> None:
         Marginals.fit(np.zeros((3, 2)), schema)
     with pytest.raises(ShapeError, match="one weight for each of 3 rows"):
         Gaussian.fit(np.zeros((3, 1)), schema, weights=np.ones(2))
+
+
+# The flexible ones ----------------------------------------------------------------------------------------------------
+
+
+def _clusters(n: int = 1500, seed: int = 7) -> pa.Table:
+    """Two clusters, one for each word, a rounded column, and an atom at zero."""
+    rng = np.random.default_rng(seed)
+    word = rng.choice(["x", "y"], n, p=[0.7, 0.3])
+    a = np.where(word == "x", -4.0, 4.0) + rng.normal(size=n)
+    spiked = np.where(rng.random(n) < 0.4, 0.0, np.exp(rng.normal(size=n)))
+    return pa.table({"a": a, "rounded": np.round(2 * a + rng.normal(size=n)), "spiked": spiked, "word": word})
+
+
+def _cluster_schema() -> tuple[Schema, np.ndarray, np.ndarray]:
+    kinds = {"a": "continuous", "rounded": "rounded:1"}
+    schema = Schema.infer(_clusters(), kinds=kinds)
+    assert [bool(column.atoms) for column in schema.columns] == [False, False, True, False]
+    return schema, schema.encode(_clusters()), schema.encode(_clusters(seed=8))
+
+
+@pytest.mark.parametrize("kind", [Mixture, Kernels, PerCategory])
+def test_flexible_densities_have_mass_one(kind: Any) -> None:
+    """Summed over cells and words, integrated over the rest: to 1 %."""
+    schema, x, _ = _cluster_schema()
+    few = [0, 1, 3]  # without the spiked column
+    part = schema.model_copy(update={"columns": tuple(schema.columns[i] for i in few)})
+    model = kind.fit(x[:, few], part)
+    a = np.linspace(-12, 12, 241)
+    grid = np.stack(np.meshgrid(a, np.arange(-25.0, 26.0), [0.0, 1.0], indexing="ij"), 3).reshape(-1, 3)
+    assert np.exp(model.log_prob(grid)).sum() * (a[1] - a[0]) == pytest.approx(1.0, abs=0.01)
+    atoms = schema.model_copy(update={"columns": schema.columns[2:]})
+    model = kind.fit(x[:, 2:], atoms)
+    v = np.linspace(-20, 40, 6001)
+    total = 0.0
+    for word in (0.0, 1.0):
+        rows = np.stack([v[v != 0], np.full((v != 0).sum(), word)], 1)
+        total += np.exp(model.log_prob(rows)).sum() * (v[1] - v[0]) + np.exp(model.log_prob(np.array([[0.0, word]])))[0]
+    assert total == pytest.approx(1.0, abs=0.01)
+
+
+def test_flexible_densities_beat_the_plain_ones_where_there_are_clusters() -> None:
+    schema, x, other = _cluster_schema()
+    plain = Gaussian.fit(x, schema).log_prob(other).mean()
+    scores = {kind.__name__: kind.fit(x, schema).log_prob(other).mean() for kind in (Mixture, Kernels, PerCategory)}
+    assert min(scores.values()) > plain + 0.2
+    assert scores["PerCategory"] > scores["Mixture"] + 0.3
+    assert Mixture.fit(x, schema).numbers.size >= 2
+
+
+def test_a_mixture_of_one_is_the_gaussian() -> None:
+    v = np.random.default_rng(2).normal(size=(2000, 2)) @ np.array([[1.0, 0.0], [0.8, 0.6]])
+    schema = Schema.infer(pa.table({"a": v[:, 0], "b": v[:, 1]}), kinds={"*": "continuous"})
+    model = Mixture.fit(v, schema)
+    assert model is not None
+    assert model.name == "Gaussian mixture of 1 (BIC)"
+    np.testing.assert_allclose(model.log_prob(v), Gaussian.fit(v, schema).log_prob(v), atol=1e-3)
+
+
+def test_kernels_are_scipys_but_for_the_wide_bell() -> None:
+    v = np.random.default_rng(2).normal(size=(400, 1))
+    schema = Schema.infer(pa.table({"a": v[:, 0]}), kinds={"*": "continuous"})
+    model = Kernels.fit(v, schema)
+    assert model is not None
+    bells = stats.norm.pdf(v, v.T, model.bandwidth * v.std()).sum(1) + stats.norm.pdf(v[:, 0], v.mean(), 3 * v.std())
+    np.testing.assert_allclose(model.log_prob(v), np.log(bells / 401), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [Gaussian, Marginals, Mixture, Kernels, PerCategory])
+def test_an_atom_counts_with_its_mass_whatever_the_units(kind: Any) -> None:
+    """Where a density at the atom would grow without bound as the unit shrinks."""
+    schema, x, _ = _cluster_schema()
+    column = schema.columns[2]
+    part = Schema(columns=(column, schema.columns[3]))
+    tiny = Schema(columns=(column.model_copy(update={"atoms": (0.0,)}), schema.columns[3]))
+    rows = x[:, 2:]
+    scaled = rows * [1e-9, 1.0]
+    at = rows[:, 0] == 0
+    found, small = kind.fit(rows, part).log_prob(rows), kind.fit(scaled, tiny).log_prob(scaled)
+    np.testing.assert_allclose(small[at], found[at], atol=1e-6)
+    np.testing.assert_allclose(small[~at], found[~at] + 9 * math.log(10), atol=1e-4)
+    assert np.exp(found[at]).max() < 0.5
+
+
+def test_mixtures_per_category_are_left_out_where_not_defined() -> None:
+    schema, x, _ = _cluster_schema()
+    assert PerCategory.fit(x[:60], schema) is None  # too few rows of a combination
+    numbers = Schema(columns=schema.columns[:2])
+    assert PerCategory.fit(x[:, :2], numbers) is None
+    words = Schema(columns=schema.columns[3:])
+    assert Mixture.fit(x[:, 3:], words) is None
+    assert Kernels.fit(x[:, 3:], words) is None
+
+
+@pytest.mark.parametrize("kind", [Mixture, Kernels, PerCategory])
+def test_flexible_densities_are_always_defined(kind: Any) -> None:
+    """Holes, rows far out, unseen combinations, repeated rows, one row, weights."""
+    schema, x, other = _cluster_schema()
+    model = kind.fit(x[x[:, 3] == 0], schema, np.linspace(0, 1, int((x[:, 3] == 0).sum())))
+    if model is not None:
+        odd = other[:4].copy()
+        odd[0, 0] = np.nan
+        odd[1, 0], odd[2, 3], odd[3, 2] = 1e30, 1.0, 0.0
+        found = model.log_prob(odd)
+        assert np.isnan(found).tolist() == [True, False, False, False]
+        assert np.isfinite(found[1:]).all()
+    for rows in (x[:1], np.repeat(x[:1], 40, 0)):
+        model = kind.fit(rows, schema)
+        assert model is None or np.isfinite(model.log_prob(other)).all()

@@ -28,6 +28,7 @@ ROOMS = [
     {"card"},
     {"recipes"},
     {"training"},
+    {"calibration"},
     {"report"},
     {"baselines"},
     {"mixed"},

@@ -252,7 +252,7 @@ def test_given_columns(tmp_path: Path) -> None:
         model.sample(2, given=known.slice(0, 0))
     page = model.report()
     assert page.exists()
-    assert json.loads((tmp_path / "model" / "report.json").read_text())["rows_sampled"] == 0
+    assert json.loads((tmp_path / "model" / "report.json").read_text())["rows_sampled"] == 2500
     plain = Model.fit(table(numbers()), config=QUICK)
     with pytest.raises(DataError, match="leave given= out"):
         plain.sample(2, given=known)
@@ -345,6 +345,29 @@ def test_report(model: Model, tmp_path: Path) -> None:
     assert found["model"]["mean"] == pytest.approx(np.nanmean(model.log_prob(mixed())), abs=1e-9)
     with pytest.raises(DataError, match="fewer than 2 rows"):
         model.report(table(mixed()).slice(0, 1), folder=tmp_path)
+
+
+def test_evidence_is_kept_and_made_anew_for_other_rows(model: Model, tmp_path: Path) -> None:
+    """Row numbers without values at the fit; the values of the file where they are asked for."""
+    assert model.folder is not None
+    found = model.findings
+    assert found.evidence is not None
+    assert found.verdict is not None
+    assert found.verdict.trust == "with care"  # few rows are held out
+    assert found.evidence.rows == model.card.rows_valid
+    scores = model.log_prob(mixed())
+    for extreme in (*found.most_likely, *found.least_likely):
+        assert extreme.values is None
+        assert extreme.log_prob == pytest.approx(scores[extreme.row - 1], abs=1e-4)
+    model.report(table(mixed()), folder=tmp_path, rows=True)
+    other = json.loads((tmp_path / "report.json").read_text())
+    least = other["least_likely"][0]
+    assert least["row"] == int(np.nanargmin(scores)) + 1
+    assert float(least["values"]["a"]) == mixed()["a"][least["row"] - 1]
+    assert other["evidence"]["rows"] == np.isfinite(scores).sum()
+    assert "it never saw" not in other["verdict"]["sentence"]
+    with pytest.raises(DataError, match="keeps no row of the data; pass the data"):
+        model.report(folder=tmp_path, rows=True)
 
 
 def test_report_of_an_unsaved_model(plain: Model, tmp_path: Path) -> None:

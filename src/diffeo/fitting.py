@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffeo.artefact import fill
 from diffeo.bases import GaussianMixture
+from diffeo.calibration import planned_seconds
 from diffeo.config import FitConfig
 from diffeo.errors import ModelError
 from diffeo.mixed import Mixed
@@ -102,7 +103,7 @@ def check_device(name: str) -> torch.device:
 
 
 def _seconds_for_training(density: Mixed, data: Prepared, clock: Clock) -> float | None:
-    """What is left of the budget, less what the last look at the rows will take, measured on a few."""
+    """What is left of the budget, less what a last look at the rows (measured on a few) and the evidence take."""
     left = clock.left()
     if left is None:
         return None
@@ -112,6 +113,7 @@ def _seconds_for_training(density: Mixed, data: Prepared, clock: Clock) -> float
     density.score(few)
     each = (time.monotonic() - began) / max(few.n, 1)
     last = each * (data.valid.n + min(data.train.n, PERCENTILE_ROWS)) + 0.02 * (clock.budget or 0.0)
+    last += planned_seconds(density, data.valid.n, clock.budget)
     return max(0.5, left - last)
 
 

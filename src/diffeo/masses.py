@@ -118,6 +118,34 @@ class Masses(Density):
         return torch.where(inside, log_prob + torch.log1p(-self.beyond[j]), outside.to(log_prob.dtype))
 
     @torch.no_grad()
+    def steps(self, codes: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Of each code given those before it: the probability of all levels below it, and its own; float64 [n, q].
+
+        A uniform draw from [below, below + own] is uniform on [0, 1] and independent from code to code, if codes are
+        drawn from these masses (randomised probability-integral transform, Brockwell 2007).
+
+        >>> Masses([2], [False]).steps(torch.tensor([[1]]))
+        (tensor([[0.5000]], dtype=torch.float64), tensor([[0.5000]], dtype=torch.float64))
+        """
+        found = [self._steps(j, each, codes[:, j]) for j, each in enumerate(self._logits(codes, context))]
+        return torch.stack([below for below, _ in found], 1), torch.stack([own for _, own in found], 1)
+
+    def _steps(self, j: int, logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        size = self.sizes[j]
+        shares, place = torch.softmax(logits.double(), 0), codes.clamp(0, size - 1)[None]
+        own, upto = shares.gather(0, place)[0], shares.cumsum(0).gather(0, place)[0]
+        below = (upto - own).clamp(min=0)
+        if not self.open_ended[j]:
+            return below, own
+        end, stay = self.beyond[j].double() / 2, 1.0 - 1.0 / (size + 1.0)
+        past = torch.maximum(-codes, codes - (size - 1)).clamp(min=1)  # how many levels beyond the last
+        further = end * stay ** past.double()
+        low, high = codes < 0, codes >= size
+        outside = torch.where(low, further, 1.0 - further / stay)
+        below = torch.where(low | high, outside, end + (1.0 - 2 * end) * below)
+        return below, torch.where(low | high, further * (1 / stay - 1.0), (1.0 - 2 * end) * own)
+
+    @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """n draws [n, q], or [n, m, q] for contexts [m, c]; open ends are not drawn from."""
         shape = (n,) if context is None else (n, context.shape[0])

@@ -25,6 +25,8 @@ from diffeo.transforms import Chain
 __all__ = ["Mixed"]
 
 CHUNK = 1024  # rows (times points) scored at a time: what a processor's cache holds
+CANDIDATES = 32  # places in a cell of which one is drawn
+OUTERMOST = 1e-300  # probabilities are kept above this, so that their normals are finite
 
 
 class Mixed(Density):
@@ -205,6 +207,74 @@ class Mixed(Density):
             found.append(log_mean_exp(heights.double().T))
         return found
 
+    @torch.no_grad()
+    def to_normal(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
+        """The randomised Rosenblatt map: independent standard normals [n, D_row], float64, if the rows are drawn from
+        this density (Rosenblatt 1952); in the order of the schema's row columns.
+
+        What stands for a column is the transform of its value given what comes before it in the chain rule: codes, then
+        angles, then numbers. A code becomes a uniform draw from its step of the distribution function (Brockwell 2007).
+        An atom has its code's alone, below those of the free values of its column. A rounded number stands for a place
+        in its cell, drawn from this density among CANDIDATES and not evenly: an even place in a coarse cell is not
+        distributed as the density says, and a right one would look wrong.
+
+        Of numbers that pass through layers which mix them, the normals are independent but belong to no column alone:
+        `latent_names` says which. Rows that are impossible have no place in it and come back NaN.
+        """
+        size = max(1, CHUNK // (CANDIDATES if self.layout.free else 1))
+        found = [self._to_normal(rows[i : i + size], generator) for i in range(0, rows.n, size)]
+        return torch.cat(found) if found else torch.zeros(0, len(self.layout.schema.row_columns), dtype=torch.float64)
+
+    def _to_normal(self, rows: Rows, generator: torch.Generator | None) -> Tensor:
+        layout, features = self.layout, self.features(rows)
+        first, angular, _ = self.context_widths(layout)
+        z = torch.zeros(rows.n, len(layout.schema.columns), dtype=torch.float64)
+        codes = z[:, :0]
+        if self.masses is not None:
+            below, own = self.masses.steps(rows.codes, features[:, :first] if first else None)
+            codes = below + own * torch.rand(below.shape, generator=generator, dtype=torch.float64)
+            for k, (i, _) in enumerate(layout.discrete):
+                z[:, i] = _normal(codes[:, k])
+        for a, ((i, _), flow, width) in enumerate(zip(layout.angular, self.angles, angular, strict=True)):
+            angle = rows.angles[:, a : a + 1].to(features.dtype)
+            z[:, i : i + 1] = _latent(flow, angle, features[:, :width] if width else None)
+        if self.rest is not None:
+            numbers = self._numbers_to_normal(rows, features, generator)
+            for k, (j, _) in enumerate(layout.spiked, len(layout.discrete)):
+                free = -_normal((below + own)[:, k] * torch.special.ndtr(-numbers[:, j]))
+                numbers[:, j] = torch.where(rows.atom[:, j], -_normal(codes[:, k]), free)
+            z[:, [i for i, _ in layout.smooth]] = numbers
+        z = z[:, [i for i, c in enumerate(layout.schema.columns) if c.role == "row"]]
+        return torch.where(rows.possible[:, None], z, math.nan)
+
+    def _numbers_to_normal(self, rows: Rows, features: Tensor, generator: torch.Generator | None) -> Tensor:
+        """[n, d]; places in cells by sampling-importance-resampling (Rubin 1988) of a shifted lattice."""
+        assert self.rest is not None
+        place, free = torch.full(rows.low.shape, 0.5, dtype=torch.float64), self.layout.free
+        if free:
+            shift = torch.rand(rows.n, 1, len(free), generator=generator, dtype=torch.float64)
+            tried = place[:, None].repeat(1, CANDIDATES, 1)
+            tried[:, :, free] = (lattice(CANDIDATES, len(free)) + shift) % 1.0
+            many = Rows(*(part.repeat_interleave(CANDIDATES, 0) for part in rows.parts()))
+            each = self._numbers(many, tried.flatten(0, 1), features.repeat_interleave(CANDIDATES, 0))
+            heights = log_mean_exp(torch.stack(each)).double().view(rows.n, CANDIDATES).nan_to_num(-math.inf)
+            steps = (heights - heights.amax(1, keepdim=True)).nan_to_num(0.0).exp().cumsum(1)
+            level = torch.rand(rows.n, 1, generator=generator, dtype=torch.float64) * steps[:, -1:]
+            place = tried[torch.arange(rows.n), (level >= steps[:, :-1]).sum(1)]
+        z = self.numbers(rows, place)[0]
+        return _latent(self.rest, z, features if features.shape[1] else None)
+
+    @property
+    def latent_names(self) -> tuple[str, ...]:
+        """The names of what `to_normal` gives: each column's own, but where layers mix the numbers."""
+        smooth = [i for i, _ in self.layout.smooth]
+        own = self.rest is None or _in_order(self.rest)
+        return tuple(
+            c.name if own or i not in smooth else f"numbers, latent {smooth.index(i) + 1}"
+            for i, c in enumerate(self.layout.schema.columns)
+            if c.role == "row"
+        )
+
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-probability in nats of encoded rows x [n, D] (given columns included): [n], float64."""
         if x.ndim != 2 or tuple(x.shape[1:]) != self.event_shape:
@@ -242,3 +312,25 @@ def _one_each(density: nn.Module, n: int, context: Tensor | None, generator: tor
     """One draw for each of n rows: [n, *event]."""
     draws = density.sample(n if context is None else 1, context, generator)  # type: ignore[operator]
     return draws if context is None else draws[0]
+
+
+def _normal(level: Tensor) -> Tensor:
+    """The standard normals, finite, at levels of [0, 1]."""
+    return torch.special.ndtri(level.clamp(OUTERMOST, 1 - 1e-16))
+
+
+def _latent(flow: nn.Module, x: Tensor, context: Tensor | None) -> Tensor:
+    """Independent standard normals, float64 and finite, of a flow's rows x [n, d]."""
+    z = flow.base.to_normal(flow.transform(x, context)[0], context)  # type: ignore[operator, union-attr]
+    return z.double().clamp(-37.0, 37.0)
+
+
+def _in_order(flow: Flow) -> bool:
+    """Whether no coordinate of the noise looks at a later one of the data, judged by the slopes at one point."""
+    d = flow.event_shape[0]
+    context = torch.zeros(1, flow.context_features) if flow.context_features else None
+    with torch.enable_grad():
+        slopes = torch.autograd.functional.jacobian(
+            lambda z: flow.transform(z[None], context)[0][0], torch.linspace(-0.5, 0.4, d)
+        )
+    return bool(slopes.triu(1).abs().max() <= 1e-6 * slopes.abs().max())

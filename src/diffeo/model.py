@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from diffeo import artefact
+from diffeo.calibration import evidence, samples_for, thinned
 from diffeo.card import Card
 from diffeo.config import FitConfig, first_fault
 from diffeo.data.embedded import path_of
@@ -25,7 +26,9 @@ from diffeo.mixed import Mixed
 from diffeo.prepare import Prepared, prepare
 from diffeo.processors import threads
 from diffeo.recipes import Plan, build, least_numbers
+from diffeo.report.evidence import Extreme
 from diffeo.report.findings import Findings, compare, score_of
+from diffeo.report.verdict import verdict
 from diffeo.resume import go_on, keep, repeated, signals
 from diffeo.rows import Layout
 from diffeo.seen import Seen, of_other_rows
@@ -35,6 +38,7 @@ from diffeo.version import __version__
 __all__ = ["Model", "fit"]
 
 SAMPLE_ROWS = 10_000  # rows drawn at a time, and rows that a report draws
+EXTREMES = 10  # rows named at either end
 HISTORY, FINDINGS = "history.jsonl", "findings.json"
 Progress = Callable[[dict[str, Any]], None]
 
@@ -104,7 +108,7 @@ class Model:
             prepared = prepare(_found(data), _found(valid), config, lambda text: report({"message": text}))
             earlier = go_on(folder, config, prepared.fingerprint) if resume and folder is not None else None
             repeat = None if schedule is None else repeated(Path(schedule), config, prepared.fingerprint)
-            seen = Seen.of(prepared)
+            seen = Seen.of(prepared, config.budget)
             try:
                 fitted = fit_density(prepared, config, clock, report, stopped, earlier, repeat)
             except Interrupted as end:
@@ -127,6 +131,8 @@ class Model:
         ranked = density.score(data.train[torch.from_numpy(np.sort(some))]).sum(1).numpy()
         score = score_of(valid, weights)
         parts = np.average(each.clip(FAINTEST), axis=0, weights=weights)
+        alike = thinned(weights, config.seed)
+        shown = evidence(density, data.x_valid[alike], valid[alike], budget=config.budget, seed=config.seed)
         card = Card(
             version=__version__,
             torch=str(torch.__version__),
@@ -158,7 +164,11 @@ class Model:
             seconds=round(time.monotonic() - clock.began, 3),
             schedule=tuple(state.schedule),
         )
-        model = cls(card, density, seen.findings(card, valid, weights, state.history))
+        findings = seen.findings(card, valid, weights, state.history).model_copy(update={"evidence": shown})
+        if data.schema.given_columns:  # a report has nothing to draw samples for
+            findings = compare(findings, _beside(density, data.x_valid[alike]), data.schema)
+        findings = findings.model_copy(update=_extremes(valid, data.valid_numbers))
+        model = cls(card, density, findings.model_copy(update={"verdict": verdict(findings)}))
         model._restore = data.restore
         return model
 
@@ -294,15 +304,18 @@ class Model:
 
     # Telling ----------------------------------------------------------------------------------------------------
 
-    def report(self, data: Any = None, *, folder: str | Path | None = None) -> Path:
+    def report(self, data: Any = None, *, folder: str | Path | None = None, rows: bool = False) -> Path:
         """Write report.html and report.json into the model's folder (or `folder`); the path of the page.
 
-        With `data` the scores, marginals and pairs are of these rows, else of those that the fit held out and saw.
+        With `data` the scores, the evidence and the pictures are of these rows, else of those that the fit held out
+        and saw. `rows`: show the values of the most and the least likely rows of `data`, too.
         """
         target = folder or self.folder
         if target is None:
             raise ModelError("folder: this model is not saved; save it, or pass the folder to write the report into")
-        findings = self.findings if data is None else self._findings_of(data)
+        if rows and data is None:
+            raise DataError("rows: the model keeps no row of the data; pass the data whose rows are to be shown")
+        findings = self.findings if data is None else self._findings_of(data, rows)
         if not self.schema.given_columns:
             samples = np.concatenate(list(self._drawn(SAMPLE_ROWS, None, 0)))
             findings = compare(findings, samples, self.schema)
@@ -310,17 +323,25 @@ class Model:
 
         return write_report(findings, target)
 
-    def _findings_of(self, data: Any) -> Findings:
-        """The findings with scores and summaries of other rows."""
-        x = self.schema.encode(self._table(data))
+    def _findings_of(self, data: Any, values: bool) -> Findings:
+        """The findings with scores, evidence and summaries of other rows."""
+        table = self._table(data)
+        x = self.schema.encode(table)
         whole = ~np.isnan(x).any(1)
         if whole.sum() < 2:
             raise DataError("the data has fewer than 2 rows without missing cells; a report needs them")
-        x = x[whole]
+        x, numbers = x[whole], np.flatnonzero(whole) + 1
         with threads(None):
             log_prob = self.density.log_prob(torch.from_numpy(x)).numpy()
-        name = Path(data).name if isinstance(data, str | Path) else "a frame"
-        return of_other_rows(self.findings, self.schema, x, log_prob, name)
+            name = Path(data).name if isinstance(data, str | Path) else "a frame"
+            findings = of_other_rows(self.findings, self.schema, x, log_prob, name)
+            found = evidence(self.density, x, log_prob, seed=self.card.config.seed)
+            if self.schema.given_columns:
+                findings = compare(findings, _beside(self.density, x), self.schema)
+        update = {"evidence": found, "rows_with_holes": int((~whole).sum())}
+        update |= _extremes(log_prob, numbers, table.select(self.schema.names) if values else None)
+        findings = findings.model_copy(update=update)
+        return findings.model_copy(update={"verdict": verdict(findings, held_out=False)})
 
     def info(self) -> list[str]:
         """Lines that say what the model is."""
@@ -358,6 +379,34 @@ def fit(data: Any, **options: Any) -> Model:
     config = FitConfig.read(**options)
     assert isinstance(config, FitConfig)
     return Model.fit(data, config=config, **arguments)
+
+
+def _beside(density: Mixed, x: np.ndarray) -> np.ndarray:
+    """Encoded samples beside the given values of rows x [n, D], these taken in turn: as many as a report shows."""
+    few = x[: SAMPLE_ROWS // 4]
+    turns = max(1, SAMPLE_ROWS // 4 // len(few)) if len(few) else 0
+    return samples_for(density, np.tile(few, (turns, 1)), torch.Generator().manual_seed(0))
+
+
+def _extremes(log_prob: np.ndarray, numbers: np.ndarray, table: pa.Table | None = None) -> dict[str, Any]:
+    """The most and the least likely of rows with log-densities [n], by their numbers [n] in the data, and with their
+    values where the table that is numbered so is passed."""
+    rising = np.argsort(log_prob, kind="stable")
+    ends = {"most_likely": rising[::-1][:EXTREMES], "least_likely": rising[:EXTREMES]}
+    return {name: tuple(_extreme(log_prob[i], int(numbers[i]), table) for i in rows) for name, rows in ends.items()}
+
+
+def _extreme(log_prob: float, row: int, table: pa.Table | None) -> Extreme:
+    values = None if table is None else {name: _shown(table[name][row - 1]) for name in table.column_names}
+    return Extreme(row=row, log_prob=float(log_prob) if np.isfinite(log_prob) else None, values=values)
+
+
+def _shown(cell: pa.Scalar) -> str:
+    """A cell as a file of text shows it."""
+    value = cell.as_py()
+    if pa.types.is_float32(cell.type):
+        value = np.float32(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _found(data: Any) -> Any:

@@ -28,8 +28,9 @@ __all__ = ["Prepared", "frame_kind", "prepare"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a fit learns from and validates on; `numbers`: the row numbers of the training rows in the file, from 1;
-    `restore` makes of a table the kind of frame that the data came in."""
+    """What a fit learns from and validates on; `numbers` and `valid_numbers`: the row numbers, from 1, of the training
+    rows and of the held-out rows, each in the file that it is of; `restore` makes of a table the kind of frame that the
+    data came in."""
 
     schema: Schema
     layout: Layout
@@ -40,6 +41,7 @@ class Prepared:
     weights: Tensor
     valid_weights: Tensor
     numbers: np.ndarray
+    valid_numbers: np.ndarray
     rows: int
     holes: dict[str, int]
     rows_with_holes: int
@@ -84,6 +86,7 @@ def prepare(data: Any, valid: Any, config: FitConfig, say: Callable[[str], None]
         weights=torch.from_numpy(weights / weights.mean()).float(),
         valid_weights=torch.from_numpy(valid_weights / valid_weights.mean()).double(),
         numbers=np.flatnonzero(learned) + 1,
+        valid_numbers=np.flatnonzero(kept) + 1,
         rows=len(x),
         holes={name: count for name, count in holes.items() if count},
         rows_with_holes=int((~whole).sum()),

@@ -1,0 +1,214 @@
+"""The verdict: whether to trust a density, in one sentence, from the evidence among its findings.
+
+A defect counts where it is both large enough to matter and clear of chance: with many rows every difference is
+significant, and with few none is.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from diffeo.report.evidence import Evidence, Uniformity, Verdict
+from diffeo.report.findings import Baseline, Findings
+
+__all__ = ["LIMITS", "Limit", "verdict"]
+
+Trust = Literal["yes", "with care", "no"]
+
+
+class Limit(NamedTuple):
+    """From which size on a defect asks for care, and from which on a density is not to be trusted; and why."""
+
+    care: float
+    no: float
+    why: str
+
+
+FEW = 100  # held-out rows; the 90 % region of fewer is known to 3 points at best, and nothing finer shows
+CLEAR = 3.0  # standard errors; by chance once in 370 times for each thing that is looked at
+CHANCE = 1e-3  # shared among the columns
+LIMITS = {
+    "behind": Limit(0.0, 0.05, "nats a row; 0.05 is a twentieth more likely, and simpler besides"),
+    "impossible": Limit(0.0, 0.01, "share of rows; what happens cannot be impossible, but one odd row is no density"),
+    "region": Limit(0.02, 0.05, "share of rows; beyond 5 points a 90 % region is no 90 % region"),
+    "told apart": Limit(0.6, 0.75, "accuracy; from three in four on samples do not stand in for rows"),
+    "column": Limit(0.04, 0.2, "distance of distribution functions; 0.04 is a shift by a tenth of the spread"),
+    "spread": Limit(0.15, 1.0, "of a latent's deviation from 1; 0.15 is an interval too short by an eighth"),
+    "length": Limit(0.06, 0.25, "distance of distribution functions, of all columns together"),
+    "holes": Limit(0.2, 1.1, "share of rows left out for missing cells; the rest may be unlike them"),
+}
+
+
+class _Reason(NamedTuple):
+    trust: Trust
+    text: str
+    weight: float = 0.0  # how far beyond the limit; the worst is said first
+
+
+def verdict(findings: Findings, held_out: bool = True) -> Verdict:
+    """Whether to trust the density, the sentence that says so, and every reason for and against it.
+
+    `held_out`: the rows were kept from the fit, and not merely named for a report.
+    """
+    reasons = sorted(_reasons(findings, held_out), key=lambda reason: -reason.weight)
+    against = [reason for reason in reasons if reason.trust != "yes"]
+    no = [reason for reason in against if reason.trust == "no"]
+    rest = [reason.text for reason in reasons if reason.trust == "yes"]
+    if no:
+        trust, sentence = "no", f"Do not trust it: {_joined([reason.text for reason in no[:3]])}."
+    elif against:
+        trust, sentence = "with care", f"Trust it with care: {_joined([reason.text for reason in against[:3]])}."
+    else:
+        trust, sentence = "yes", f"Trust it: {_rows(findings, held_out)}, {_joined(rest)}."
+    every = [reason.text for reason in (*no, *(r for r in against if r.trust != "no"))] + rest
+    return Verdict(trust=trust, sentence=sentence, reasons=tuple(every))
+
+
+def _reasons(f: Findings, held_out: bool) -> Iterator[_Reason]:
+    yield from _too_few(f, held_out)
+    yield from _impossible(f)
+    yield from _against_simpler(f)
+    if f.evidence is not None:
+        yield from _regions(f.evidence)
+        yield from _told_apart(f.evidence)
+        yield from _columns(f.evidence)
+    else:
+        yield _Reason("with care", "no held-out row could be looked at", 9.0)
+    yield from _holes(f)
+
+
+# What is looked at ---------------------------------------------------------------------------------------------------
+
+
+def _too_few(f: Findings, held_out: bool) -> Iterator[_Reason]:
+    n = f.model.n if f.evidence is None else f.evidence.rows
+    if n < FEW:
+        said = "held out" if held_out else "looked at"
+        yield _Reason("with care", f"{_count(n, 'row')} {said} {'is' if n == 1 else 'are'} too few to tell", 8.0)
+
+
+def _impossible(f: Findings) -> Iterator[_Reason]:
+    n, share = f.model.minus_infinite, f.model.minus_infinite / max(f.model.n, 1)
+    if n:
+        trust: Trust = "no" if share > LIMITS["impossible"].no and n > 1 else "with care"
+        yield _Reason(trust, f"{_count(n, 'row')} of {f.model.n:,} ({share:.1%}) cannot happen under it", 7 + share)
+
+
+def _against_simpler(f: Findings) -> Iterator[_Reason]:
+    known = [b for b in f.baselines if b.ahead.mean is not None]
+    if not known:
+        return
+    best = min(known, key=lambda b: b.ahead.mean or 0.0)
+    ahead, error = best.ahead.mean or 0.0, _error(best)
+    name = f"the best simpler density ({_short(best.name)})"
+    if ahead < -CLEAR * error and ahead < -LIMITS["behind"].no:
+        yield _Reason("no", f"it is {_size(-ahead)} nats a row below a simpler density ({_short(best.name)})", 6.0)
+    elif ahead < -2 * error:
+        yield _Reason(
+            "with care", f"it is {_size(-ahead)} nats a row below a simpler density ({_short(best.name)})", 3.0
+        )
+    elif ahead > 2 * error:
+        yield _Reason("yes", f"it is {_size(ahead)} nats a row above {name}", 3.0)
+    else:
+        yield _Reason("yes", f"it is no worse, within the error, than {name}", 3.0)
+
+
+def _error(b: Baseline) -> float:
+    return b.ahead.standard_error if b.ahead.standard_error is not None else abs(b.ahead.mean or 0.0)
+
+
+def _regions(e: Evidence) -> Iterator[_Reason]:
+    limit, bad = LIMITS["region"], False
+    for one in e.regions:
+        off = one.found - one.nominal
+        if abs(off) < CLEAR * one.standard_error or abs(off) < limit.care:
+            continue
+        bad = True
+        trust: Trust = "no" if abs(off) > limit.no and one.nominal >= 0.9 else "with care"
+        yield _Reason(trust, f"its {one.nominal:.0%} region holds {one.found:.1%} of the rows", 4 + abs(off))
+    main = [one for one in e.regions if one.nominal == 0.9]
+    if main and not bad:
+        text = f"its regions hold what they should ({main[0].found:.1%} in the 90% region)"
+        yield _Reason("yes", text, 2.0)
+
+
+def _told_apart(e: Evidence) -> Iterator[_Reason]:
+    test = e.two_sample
+    if test is None:
+        return
+    limit, clear = LIMITS["told apart"], test.accuracy - 0.5 > CLEAR * test.standard_error
+    text = f"a classifier tells its samples from data in {test.accuracy:.0%} of cases"
+    trust: Trust = (
+        "yes" if not clear or test.accuracy < limit.care else "no" if test.accuracy > limit.no else "with care"
+    )
+    yield _Reason(trust, text, 1.0 if trust == "yes" else 5 + test.accuracy)
+
+
+def _columns(e: Evidence) -> Iterator[_Reason]:
+    """The columns that are off by themselves (ranks) or given those before them (latents), and all together."""
+    limit, spread = LIMITS["column"], LIMITS["spread"]
+    found: dict[str, tuple[float, str]] = {}
+    for what, many in (("alone", e.ranks), ("given the others", e.latents)):
+        for one in many:
+            n = sum(one.counts)
+            wide = abs(one.deviation - 1) if n and abs(one.deviation - 1) > CLEAR * (2 * n) ** -0.5 else 0.0
+            size = max(one.distance / limit.care if _beyond(one, limit.care, len(many)) else 0.0, wide / spread.care)
+            if size >= 1 and size > found.get(one.name, (0.0, ""))[0]:
+                found[one.name] = (size, what)
+    if found:
+        worst = sorted(found, key=lambda name: -found[name][0])
+        listed = _listed([f"{_short(name)} ({found[name][1]})" for name in worst[:3]], len(worst) - 3)
+        noun = "column is" if len(worst) == 1 else "columns are"
+        no = any(one.distance > limit.no and _beyond(one, limit.no, len(e.ranks)) for one in e.ranks)
+        yield _Reason("no" if no else "with care", f"{len(worst)} {noun} not as in the data: {listed}", 2.5)
+    elif e.ranks or e.latents:
+        yield _Reason("yes", "every column is as in the data", 0.5)
+    if e.length is not None and _beyond(e.length, LIMITS["length"].care, 1):
+        no = e.length.distance > LIMITS["length"].no
+        yield _Reason("no" if no else "with care", "its columns do not depend on one another as in the data", 2.0)
+
+
+def _beyond(one: Uniformity, limit: float, of: int) -> bool:
+    return one.distance > limit and one.p_value < CHANCE / max(of, 1)
+
+
+def _holes(f: Findings) -> Iterator[_Reason]:
+    share = f.rows_with_holes / max(f.rows, 1)
+    if share > LIMITS["holes"].care:
+        yield _Reason("with care", f"{share:.0%} of the rows have a missing cell and are not described", 1.0)
+
+
+# Words ---------------------------------------------------------------------------------------------------------------
+
+
+def _rows(f: Findings, held_out: bool) -> str:
+    return (
+        f"on {_count(f.model.n, 'row')} it never saw"
+        if held_out
+        else f"on {_count(f.model.n, 'row')} of {_short(f.data)}"
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _size(nats: float) -> str:
+    return f"{nats:,.1f}" if nats >= 10 else f"{nats:.2f}"
+
+
+def _short(name: str, most: int = 40) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _joined(texts: list[str]) -> str:
+    """
+    >>> _joined(["a", "b", "c"])
+    'a, b, and c'
+    """
+    if len(texts) < 3:
+        return " and ".join(texts)
+    return ", ".join(texts[:-1]) + f", and {texts[-1]}"
+
+
+def _listed(names: list[str], more: int) -> str:
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
