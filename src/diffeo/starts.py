@@ -19,6 +19,8 @@ FEW = 6_000  # below so many rows, restarts are cheap and worth pooling
 POOLED = 6
 CANDIDATES = 8  # of which restarts are pooled
 RIDGES = (1e-6, 1e-3, 1e-1)  # on the diagonals of covariances, in unit spread; the first for many rows
+SHRUNK = (0.3, 0.7, 1.0)  # of the way from a covariance to its diagonal, where rows are few for its d (d + 1) / 2
+ROWS_EACH = 5  # rows for each of those numbers, below which they are few
 PATIENT = 3  # sizes in a row that may do worse than the best
 TAILS = ((3.0, 1e-3), (10.0, 2e-4), (50.0, 5e-5), (300.0, 2e-5))  # (spread, weight) of wide components for outliers
 FAR = 100.0  # spreads; EM sees nothing beyond this
@@ -105,6 +107,8 @@ def best_mixture(
             pool.append(_em(rows, z_valid, size, ridge, seed + len(pool)))
             fits += 1
         candidates.append(_pool(pool, z_valid))
+    if len(rows) < ROWS_EACH * z.shape[1] * (z.shape[1] + 1) / 2:
+        candidates += [_shrunk(fit, share, z_valid) for fit, _, _ in tried for share in SHRUNK]
     return _with_tails(max(candidates, key=lambda fit: fit.valid), z_valid)._replace(fits=fits)
 
 
@@ -134,6 +138,14 @@ def _pool(fits: list[MixtureFit], z_valid: np.ndarray) -> MixtureFit:
     means, covariances = (np.concatenate([fit[i] for fit in fits]) for i in (1, 2))
     pooled = MixtureFit(weights, means, covariances, 0.0, f"{len(fits)} times {fits[0].found}, pooled")
     return pooled._replace(valid=float(np.mean(pooled.log_prob(z_valid))))
+
+
+def _shrunk(fit: MixtureFit, share: float, z_valid: np.ndarray) -> MixtureFit:
+    """With covariances so far on the way to their diagonals."""
+    diagonals = fit.covariances * np.eye(fit.means.shape[1])
+    shrunk = fit._replace(covariances=(1 - share) * fit.covariances + share * diagonals)
+    found = f"{fit.found}, correlations shrunk by {share:.0%}"
+    return shrunk._replace(valid=float(np.mean(shrunk.log_prob(z_valid))), found=found)
 
 
 def _with_tails(fit: MixtureFit, z_valid: np.ndarray) -> MixtureFit:
