@@ -287,7 +287,7 @@ def test_a_full_disk(
             line = refused("fit", table, "-o", folder, "--overwrite", "-q", "--epochs", "1", "--hidden", "4")
             assert "No space left on device" in line
             line = refused("sample", folder, "-n", "5", "-o", table, "--overwrite")
-            assert "No space left on device" in line
+            assert "cannot be written, the disk is full; nothing was left behind" in line
         assert files.read(table).num_rows == 40
         assert len(list(tmp_path.iterdir())) == 2
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

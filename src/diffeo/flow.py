@@ -21,7 +21,8 @@ from diffeo.transforms.base import Chain, Transform, common_context
 __all__ = ["Density", "Flow", "FlowDistribution", "Mixture"]
 
 CHUNK = 2**20  # numbers moved at a time when sampling
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def unrounded(act: Callable[P, R]) -> Callable[P, R]:
