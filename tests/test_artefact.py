@@ -187,6 +187,14 @@ RECORDS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "nul": (lambda r: r.update(weights=f"weights-{chr(0) * 64}.safetensors"), "names no weights file"),
     "no weights": (lambda r: r.pop("weights"), "names no weights file"),
     "size": (lambda r: r.update(weights_bytes=1), "size"),
+    "kind unknown": (lambda r: r["data_schema"]["columns"][0].update(kind="os"), "kind: "),
+    "no bounds": (lambda r: r["data_schema"]["columns"][0].update(kind="bounded"), "bounded needs bounds"),
+    "bounds turned round": (
+        lambda r: r["data_schema"]["columns"][0].update(kind="bounded", bounds=[1, 0]),
+        "bounds rise",
+    ),
+    "no period": (lambda r: r["data_schema"]["columns"][0].update(kind="circular"), "circular needs period"),
+    "no levels": (lambda r: r["data_schema"]["columns"][2].update(levels=[]), "category needs levels|needs levels"),
     "other columns": (lambda r: r["data_schema"]["columns"].pop(), "damaged|tensor|should be"),
 }
 

@@ -1,8 +1,12 @@
 """Input that is wrong: each is one line that names what is wrong and where, with exit code 2, before any training."""
 
+import errno
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,8 @@ import pytest
 from diffeo.cli import main
 from diffeo.config import FitConfig
 from diffeo.data import files
-from diffeo.errors import DataError, DiffeoError, ModelError
+from diffeo.data.schema import Schema
+from diffeo.errors import DataError, DiffeoError, ModelError, ShapeError
 from diffeo.model import Model
 
 QUICK = {"epochs": 1, "hidden": 4, "components": 2}
@@ -180,19 +185,20 @@ def test_configurations(name: str) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     columns = good(count=[i % 5 for i in range(40)], day=pd.date_range("2020-01-01", periods=40).strftime("%Y-%m-%d"))
-    config = FitConfig(**QUICK, kinds={"day": "datetime"})
+    columns["share"] = list(np.random.default_rng(1).beta(2, 3, 40))
+    config = FitConfig(**QUICK, kinds={"day": "datetime", "share": "unit"})
     return Model.fit(
         pa.table({n: list(c) for n, c in columns.items()}), config=config, out=tmp_path_factory.mktemp("m")
     )
 
 
 def row(**changes: Any) -> dict[str, list[Any]]:
-    columns = {"a": 0.5, "b": 0.5, "kind": "x", "count": 1, "day": "2020-01-05", **changes}
+    columns = {"a": 0.5, "b": 0.5, "kind": "x", "count": 1, "day": "2020-01-05", "share": 0.5, **changes}
     return {name: [cell] for name, cell in columns.items() if cell is not ...}
 
 
 SCORES: dict[str, tuple[dict[str, Any], str]] = {
-    "column missing": ({"b": ...}, "the column 'b' is missing; the model needs a, b, kind, count, day"),
+    "column missing": ({"b": ...}, "the column 'b' is missing; the model needs a, b, kind, count, day, share"),
     "column renamed": ({"kind": ..., "kinds": "x"}, "'kind' is missing.*'kinds'"),
     "column extra": ({"c": 1.0}, "the column 'c' is not one that the model knows"),
     "text for a number": ({"a": "high"}, "'a' is text .row 1: 'high'."),
@@ -201,6 +207,8 @@ SCORES: dict[str, tuple[dict[str, Any], str]] = {
     "category never seen": ({"kind": "z"}, "'kind', row 1: 'z' was never seen"),
     "no date": ({"day": "yesterday"}, "'day', row 1: 'yesterday' is no date"),
     "infinite": ({"a": float("inf")}, "'a', row 1: inf"),
+    "out of bounds": ({"share": 1.5}, "'share', row 1: 1.5 is not between 0 and 1, which unit means"),
+    "nested": ({"a": [1.0]}, "'a' is list<.*but the model knows it as a number"),
     "off the grid": ({"count": 1.5}, "'count', row 1: 1.5"),
 }
 
@@ -230,6 +238,152 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         return str(done.stderr.splitlines()[-1])
 
     return run
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_fit_on_bad_files(name: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    content, said = FILES[name]
+    path = tmp_path / "data.csv"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    line = refused("fit", path, "-o", tmp_path / "model", "-q", "--epochs", "1")
+    assert line.startswith("diffeo: ")
+    assert re.search(said, line)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_score_on_bad_files(name: str, refused: Callable[..., str], model: Model, tmp_path: Path) -> None:
+    changes, said = SCORES[name]
+    pq.write_table(pa.table(row(**changes)), tmp_path / "data.parquet")
+    out = tmp_path / "scores.csv"
+    out.write_text("mine")
+    line = refused("score", model.folder, tmp_path / "data.parquet", "-o", out, "--overwrite")
+    assert re.search(said, line), line
+    assert out.read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def copied(model: Model, place: Path) -> Path:
+    assert model.folder is not None
+    return Path(shutil.copytree(model.folder, place / "model"))
+
+
+def test_a_full_disk(
+    refused: Callable[..., str], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old model is whole, and nothing is left of the new one."""
+    table, folder = tmp_path / "table.csv", copied(model, tmp_path)
+    files.write(pa.table(good()), table)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    scores = model.log_prob(row())
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+
+            def full(*_: Any) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            patch.setattr(os, name, full)
+            line = refused("fit", table, "-o", folder, "--overwrite", "-q", "--epochs", "1", "--hidden", "4")
+            assert "No space left on device" in line
+            line = refused("sample", folder, "-n", "5", "-o", table, "--overwrite")
+            assert "cannot be written, the disk is full; nothing was left behind" in line
+        assert files.read(table).num_rows == 40
+        assert len(list(tmp_path.iterdir())) == 2
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        assert np.array_equal(Model.load(folder).log_prob(row()), scores)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc here")
+def test_a_place_that_cannot_be_written(refused: Callable[..., str], model: Model, tmp_path: Path) -> None:
+    files.write(pa.table(good()), tmp_path / "table.csv")
+    assert "/proc/diffeo.csv" in refused("sample", model.folder, "-n", "5", "-o", "/proc/diffeo.csv")
+    assert "cannot write in /proc/diffeo" in refused("fit", tmp_path / "table.csv", "-o", "/proc/diffeo", "-q")
+
+
+def test_damaged_weights_end_with_one_line(refused: Callable[..., str], model: Model, tmp_path: Path) -> None:
+    folder = copied(model, tmp_path)
+    (weights,) = folder.glob("weights-*")
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(data)
+    assert "sha256 differs" in refused("sample", folder, "-n", "5")
+    weights.write_bytes(data[:-100])
+    assert "size" in refused("sample", folder, "-n", "5")
+
+
+ASKED: dict[str, tuple[Callable[[Model], object], type[DiffeoError], str]] = {
+    "score nothing": (lambda m: m.log_prob(None), DataError, "cannot read NoneType as a table; give a path"),
+    "score no columns": (lambda m: m.log_prob({}), DataError, "the dictionary: there are no columns"),
+    "score lengths": (lambda m: m.log_prob({"a": [1.0], "b": [1.0, 2.0]}), DataError, "differ in length .a: 1, b: 2"),
+    "score objects": (lambda m: m.log_prob(row(a=object())), DataError, "the column 'a' is no sequence of numbers"),
+    "score 1e400": (lambda m: m.log_prob(row(a=10**400)), DataError, "the column 'a' is no sequence of numbers"),
+    "score a missing file": (lambda m: m.log_prob("none.csv"), DataError, r"none\.csv: there is no such file"),
+    "sample 0": (lambda m: m.sample(0), DataError, "n: expected a number of rows, 1 or more, got 0"),
+    "sample True": (lambda m: m.sample(True), DataError, "n: expected a number of rows, 1 or more, got True"),
+    "sample 2.0": (lambda m: m.sample(2.0), DataError, r"n: expected a number of rows, 1 or more, got 2\.0"),
+    "seed -1": (lambda m: m.sample(3, seed=-1), ShapeError, "seed: expected a whole number, 0 or more, got -1"),
+    "seed 1.5": (lambda m: m.sample(3, seed=1.5), ShapeError, r"seed: expected a whole number, 0 or more, got 1\.5"),
+    "given": (lambda m: m.sample(3, given=row()), DataError, "given: this density is not conditioned on any column"),
+    "report of one row": (lambda m: m.report(row()), DataError, "fewer than 2 rows without missing cells"),
+    "load 3": (lambda m: Model.load(3), ModelError, "expected the path of a model's folder, got 3"),
+    "load nothing": (lambda m: Model.load(""), ModelError, "expected the path of a model's folder, got ''"),
+    "save None": (lambda m: m.save(None), ModelError, "expected the path of a model's folder, got None"),
+    "fit, config": (lambda m: Model.fit(good(), config={"epochs": 1}), ModelError, "config: expected a FitConfig, got"),
+    "fit, out": (lambda m: Model.fit(good(), out=3), ModelError, "expected the path of a model's folder, got 3"),
+    "fit, valid": (
+        lambda m: Model.fit(good(), valid={"a": [1.0]}, config=FitConfig(**QUICK)),
+        DataError,
+        "the column 'b' is missing; the model needs a, b, kind",
+    ),
+    "schema of a dictionary": (lambda m: Schema.infer(good()), DataError, "expected a pyarrow table, got dict"),
+    "encode a dictionary": (lambda m: m.schema.encode(row()), DataError, "expected a pyarrow table, got dict"),
+    "decode a width": (lambda m: m.schema.decode(np.zeros((3, 9))), ShapeError, r"shape \[n, 6\], got \[3, 9\]"),
+    "density of an array": (lambda m: m.density.log_prob(np.zeros((3, 6))), ShapeError, "x: expected a torch.Tensor"),
+    "density draws -1": (lambda m: m.density.sample(-1), ShapeError, "n: expected a whole number, 0 or more, got -1"),
+    "many categories": (
+        lambda m: Model.fit(
+            good(name=[f"p{i}" for i in range(40)]), config=FitConfig(**QUICK, kinds={"name": "category"})
+        ),
+        DataError,
+        "column 'name' is no category: 40 different values in 40 rows; leave it out with --drop name",
+    ),
+    "conditioned, nothing given": (
+        lambda m: conditioned().sample(3),
+        DataError,
+        "given: this .* conditioned on kind; pass",
+    ),
+    "conditioned, never seen": (
+        lambda m: conditioned().sample(3, given={"kind": ["z"]}),
+        DataError,
+        "column 'kind', row 1: 'z' was never seen",
+    ),
+    "conditioned, missing": (
+        lambda m: conditioned().sample(3, given={"kind": [None]}),
+        DataError,
+        "given: row 1 lacks 'kind'; fill it or drop the row",
+    ),
+}
+
+
+@lru_cache
+def conditioned() -> Model:
+    return Model.fit(good(), config=FitConfig(**QUICK, given=("kind",)))
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_cannot_be_asked_of_a_model(name: str, model: Model) -> None:
+    ask, kind, said = ASKED[name]
+    with pytest.raises(DiffeoError) as caught:
+        ask(model)
+    assert type(caught.value) is kind
+    assert re.search(said, one_line(caught.value)), str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_the_tables_are_long() -> None:
+    """Of wrong inputs to the public door alone; those to the core are in test_wrong_inputs."""
+    assert len(FILES) + len(FITS) + sum(map(len, CONFIGS.values())) + len(SCORES) + len(ASKED) >= 120
 
 
 def test_commands_end_with_one_line(refused: Callable[..., str], model: Model, tmp_path: Path) -> None:

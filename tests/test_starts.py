@@ -166,3 +166,13 @@ def test_hard_rows(z: np.ndarray, components: int | None) -> None:
     base = GaussianMixture.from_moments(*moments)
     found = base(torch.from_numpy(z)).detach().numpy()
     np.testing.assert_allclose(found, fit.log_prob(z), rtol=1e-3, atol=2e-2)
+
+
+def test_correlations_are_shrunk_where_rows_are_few() -> None:
+    """90 rows of 40 independent numbers, against the density that they were drawn from: -0.5 nats, unshrunk -6.7."""
+    rng = np.random.default_rng(0)
+    z, z_valid, z_test = rng.normal(size=(90, 40)), rng.normal(size=(10, 40)), rng.normal(size=(500, 40))
+    fit = best_mixture(z, z_valid, seed=0)
+    assert "shrunk" in fit.found
+    truth = -20 * np.log(2 * np.pi) - 0.5 * np.square(z_test).sum(1)
+    assert np.mean(fit.log_prob(z_test) - truth) > -2.0

@@ -20,7 +20,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from diffeo.errors import ModelError
+from diffeo.errors import ModelError, shown
 
 __all__ = [
     "FORMAT",
@@ -30,6 +30,7 @@ __all__ = [
     "clear_resume",
     "fields_of",
     "fill",
+    "folder_of",
     "open_folder",
     "read_json",
     "read_tensors",
@@ -49,10 +50,17 @@ _UNFINISHED = re.compile(
 )
 
 
+def folder_of(path: Any) -> Path:
+    """The path of a folder as a person may give it. Raises ModelError for anything else."""
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise ModelError(f"expected the path of a model's folder, got {shown(path)}")
+    return Path(path)
+
+
 def open_folder(path: str | os.PathLike[str], overwrite: bool, resume: bool) -> Path:
     """The folder for a new model, which need not exist yet. Raises ModelError where there is a model already, or
     something else, or nothing can be written."""
-    folder = Path(path)
+    folder = folder_of(path)
     try:
         _refuse(folder, overwrite, resume)
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffeo.errors import ShapeError
+from diffeo.errors import ShapeError, shown, whole
 from diffeo.scalars import working_dtype
+from diffeo.transforms.base import common_context
 
 __all__ = ["Base", "Density", "GaussianMixture", "Product", "StandardNormal", "StudentT", "Uniform"]
 
@@ -64,7 +65,8 @@ class StandardNormal(Base):
 
     def __init__(self, event_shape: int | tuple[int, ...]) -> None:
         super().__init__()
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        event = event_shape if isinstance(event_shape, tuple) else (event_shape,)
+        self.event_shape = tuple(whole("event_shape", size) for size in event)
         self.register_buffer("like", torch.empty(0), persistent=False)  # dtype and device of the draws
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
@@ -114,7 +116,9 @@ class GaussianMixture(Base):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.event_shape, self.components = (features,), components
+        self.event_shape, self.components = (whole("features", features),), whole("components", components)
+        if not math.isfinite(spread):
+            raise ShapeError(f"spread: expected a finite number, got {spread!r}")
         self.logits = nn.Parameter(torch.zeros(components))
         self.means = nn.Parameter(spread * torch.randn(components, features, generator=generator))
         self.log_diagonal = nn.Parameter(torch.zeros(components, features))
@@ -131,6 +135,7 @@ class GaussianMixture(Base):
     ) -> "GaussianMixture":
         """The mixture of weights [k], means [k, d] and covariances [k, d, d]."""
         weights, means, covariances = (torch.as_tensor(v).detach().double() for v in (weights, means, covariances))
+        _check_moments(weights, means, covariances)
         mixture = cls(means.shape[1], means.shape[0], gate)
         root, failed = torch.linalg.cholesky_ex(covariances)
         if bool(failed.any()):
@@ -190,6 +195,25 @@ class GaussianMixture(Base):
             return mixture_quantiles(torch.log_softmax(before, 0), u).to(z)
 
 
+def _check_moments(weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+    k, d = means.shape if means.ndim == 2 else (0, 0)
+    for name, value, shape in (
+        ("means", means, [k, d]),
+        ("weights", weights, [k]),
+        ("covariances", covariances, [k, d, d]),
+    ):
+        if list(value.shape) != shape or not value.numel():
+            wanted = "[k, d]" if name == "means" else str(shape)
+            raise ShapeError(f"{name}: expected shape {wanted}, got {list(value.shape)}")
+        if not bool(value.isfinite().all()):
+            raise ShapeError(f"{name}: expected finite numbers, got {shown(float(value[~value.isfinite()][0]))}")
+    if bool((weights < 0).any()) or abs(float(weights.sum()) - 1) > 1e-4:
+        raise ShapeError(f"weights: expected shares that add up to 1, got {shown(weights.tolist())}")
+    skew = (covariances - covariances.mT).abs().amax()
+    if float(skew) > 1e-4 * float(covariances.abs().amax()):
+        raise ShapeError(f"covariances: expected symmetric matrices, got some that differ by {float(skew):.3g}")
+
+
 class StudentT(Base):
     """Independent Student-t coordinates with learned degrees of freedom (0.25 to 100, from 5), location and scale.
 
@@ -199,7 +223,7 @@ class StudentT(Base):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.event_shape = (features,)
+        self.event_shape = (whole("features", features),)
         self.raw_df = nn.Parameter(torch.zeros(features))
         self.loc = nn.Parameter(torch.zeros(features))
         self.raw_scale = nn.Parameter(torch.zeros(features))
@@ -246,7 +270,9 @@ class Uniform(Base):
     def __init__(self, low: float = -math.pi, high: float = math.pi, features: int = 1) -> None:
         super().__init__()
         self.low, self.high = float(low), float(high)
-        self.event_shape = (features,)
+        if not (self.low < self.high and math.isfinite(self.high - self.low)):
+            raise ShapeError(f"low, high: expected finite numbers, the first the smaller, got {low!r}, {high!r}")
+        self.event_shape = (whole("features", features),)
         self.register_buffer("like", torch.empty(0), persistent=False)
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
@@ -274,10 +300,15 @@ class Product(Base):
 
     def __init__(self, *parts: Base) -> None:
         super().__init__()
+        wrong = [part for part in parts if not isinstance(part, Base) or len(part.event_shape) != 1]
+        if wrong or not parts:
+            raise ShapeError(
+                f"parts: expected bases of vectors, one or more, got {shown(wrong[0]) if wrong else 'none'}"
+            )
         self.parts = nn.ModuleList(parts)
         self.sizes = [part.event_shape[0] for part in parts]
         self.event_shape = (sum(self.sizes),)
-        self.context_features = max((part.context_features for part in parts), default=0)
+        self.context_features = common_context(*parts)
         self.reparametrised = all(part.reparametrised for part in parts)
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:

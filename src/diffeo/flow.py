@@ -5,28 +5,45 @@ the argument, what was expected, what came, and what to do. Inside, code trusts.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from diffeo.bases import Density
-from diffeo.errors import DataError, ShapeError
+from diffeo.errors import DataError, ShapeError, shown
 from diffeo.scalars import working_dtype
 from diffeo.transforms.base import Chain, Transform, common_context
 
 __all__ = ["Density", "Flow", "FlowDistribution", "Mixture"]
 
 CHUNK = 2**20  # numbers moved at a time when sampling
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def unrounded(act: Callable[P, R]) -> Callable[P, R]:
+    """The same outside of autocast: products in bfloat16 would put a log-density wrong by tenths of a nat."""
+
+    @wraps(act)
+    def exact(*arguments: P.args, **options: P.kwargs) -> R:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                with torch.autocast(device, enabled=False):
+                    return exact(*arguments, **options)
+        return act(*arguments, **options)
+
+    return exact
 
 
 class Flow(Density):
     """A transform and a base. Any real row gives a finite log-density or -inf, never NaN.
 
     ``event_shape`` is that of the data, by default the base's. A NaN in x raises DataError naming the row, or with
-    ``on_nan="nan"`` gives NaN in that row alone.
+    ``on_nan="nan"`` gives NaN in that row alone. Autocast is off inside.
 
     >>> from diffeo import bases, nets, scalars
     >>> from diffeo.transforms import Coupling, Partition
@@ -45,10 +62,20 @@ class Flow(Density):
         on_nan: Literal["raise", "nan"] = "raise",
     ) -> None:
         super().__init__()
+        for name, part, kind in (("transform", transform, Transform), ("base", base, Density)):
+            if not isinstance(part, kind):
+                raise ShapeError(f"{name}: expected a {kind.__name__}, got {shown(part)}")
+        if on_nan not in ("raise", "nan"):
+            raise ShapeError(f"on_nan: expected raise or nan, got {shown(on_nan)}")
         self.transform, self.base, self.on_nan = transform, base, on_nan
         self.event_shape = tuple(base.event_shape if event_shape is None else event_shape)
+        if math.prod(self.event_shape) != math.prod(base.event_shape):
+            sizes = f"that of the base, {list(base.event_shape)}, got {list(self.event_shape)}"
+            raise ShapeError(f"event_shape: expected as many numbers as {sizes}")
+        transform.check_event(self.event_shape)
         self.context_features = common_context(transform, base)
 
+    @unrounded
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density in nats of x [n, *event] given context [n, c]: [n], of x's dtype, never below float32."""
         self._check(x, context, "x", self.event_shape)
@@ -60,6 +87,7 @@ class Flow(Density):
         return torch.where(finite, log_prob, missing.to(log_prob.dtype)).to(working_dtype(x, log_prob))
 
     @torch.no_grad()
+    @unrounded
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """n draws [n, *event]; given context [m, c], n for each of its rows, [n, m, *event].
 
@@ -74,6 +102,7 @@ class Flow(Density):
         ]
         return torch.cat(pieces).reshape(*shape, *self.event_shape)
 
+    @unrounded
     def sample_and_log_prob(
         self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -83,19 +112,25 @@ class Flow(Density):
         log_prob = self.base.log_prob(z, context) - log_det
         return x.reshape(*shape, *self.event_shape), log_prob.reshape(shape)
 
+    @unrounded
     def to_latent(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Data x [n, *event] -> noise z [n, *latent]."""
         self._check(x, context, "x", self.event_shape)
+        _check_finite(x, "x")
         return self.transform(x, context)[0]
 
+    @unrounded
     def from_latent(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z [n, *latent] -> data x [n, *event]."""
         self._check(z, context, "z", self.base.event_shape)
+        _check_finite(z, "z")
         return self.transform.inverse(z, context)[0]
 
+    @unrounded
     def trace(self, z: Tensor, context: Tensor | None = None) -> list[Tensor]:
         """Every step from noise to data: z first, then the outcome of each transform, x last."""
         self._check(z, context, "z", self.base.event_shape)
+        _check_finite(z, "z")
         steps = [z]
         for transform in _stairs(self.transform):
             steps.append(transform.inverse(steps[-1], context)[0])
@@ -103,21 +138,14 @@ class Flow(Density):
 
     def distribution(self, context: Tensor | None = None) -> "FlowDistribution":
         """This density as a torch Distribution; given context [*batch, c], of that batch shape."""
-        if context is not None:
-            self._check_context(context, None)
-        elif self.context_features:
-            self._check_context(None, None)
+        _check_context(self, context, None)
         return FlowDistribution(self, context)
 
     def _noise(
         self, n: int, context: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, tuple[int, ...], Tensor | None]:
         """Noise in one run of rows [rows, *latent], the shape of those rows, and each row's context."""
-        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-            raise ShapeError(f"n: expected a number of draws, 0 or more, got {n!r}")
-        self._check_context(context, None)
-        if context is not None and context.ndim != 2:
-            raise ShapeError(f"context: expected shape [m, {self.context_features}], got {list(context.shape)}")
+        _check_draws(self, n, context, generator)
         z = self.base.sample(n, context, generator)
         shape = (n,) if context is None else (n, context.shape[0])
         if context is not None:
@@ -125,33 +153,55 @@ class Flow(Density):
         return z.reshape(math.prod(shape), *self.base.event_shape), shape, context
 
     def _check(self, x: Tensor, context: Tensor | None, name: str, event: tuple[int, ...]) -> None:
-        if not isinstance(x, Tensor):
-            raise DataError(f"{name}: expected a torch.Tensor, got {type(x).__name__}; pass torch.as_tensor({name})")
-        wanted = ", ".join(["n", *map(str, event)])
-        if x.ndim == len(event) and tuple(x.shape) == event:
-            raise ShapeError(f"{name}: expected shape [{wanted}], got one row {list(x.shape)}; pass {name}[None]")
-        if tuple(x.shape[1:]) != event or x.ndim == 0:
-            hint = f"this flow has events of shape {list(event)}"
-            raise ShapeError(f"{name}: expected shape [{wanted}], got {list(x.shape)}; {hint}")
-        _check_values(x, name, self.on_nan)
-        self._check_context(context, x.shape[0])
+        _check_rows(self, x, name, event, self.on_nan)
+        _check_context(self, context, x.shape[0])
 
-    def _check_context(self, context: Tensor | None, rows: int | None) -> None:
-        wanted = self.context_features
-        if context is None:
-            if wanted:
-                raise ShapeError(f"context: this flow takes {wanted} context features, got none; pass context=")
-            return
-        if not wanted:
-            raise ShapeError("context: this flow takes no context, got one; leave context= out")
-        if not isinstance(context, Tensor):
-            raise DataError(f"context: expected a torch.Tensor, got {type(context).__name__}; pass torch.as_tensor(it)")
-        if context.ndim < 1 or context.shape[-1] != wanted or (context.ndim != 2 and rows is not None):
-            shape = f"[{'n' if rows is None else rows}, {wanted}]"
-            raise ShapeError(f"context: expected shape {shape}, got {list(context.shape)}")
-        if rows is not None and context.shape[0] != rows:
-            raise ShapeError(f"context: expected one row per row of data, {rows}, got {context.shape[0]}; repeat it")
-        _check_values(context, "context", "raise")
+
+def _check_rows(density: Density, x: Tensor, name: str, event: tuple[int, ...], on_nan: str) -> None:
+    if not isinstance(x, Tensor):
+        raise DataError(f"{name}: expected a torch.Tensor, got {type(x).__name__}; pass torch.as_tensor({name})")
+    wanted = ", ".join(["n", *map(str, event)])
+    if x.ndim == len(event) and tuple(x.shape) == event:
+        raise ShapeError(f"{name}: expected shape [{wanted}], got one row {list(x.shape)}; pass {name}[None]")
+    if tuple(x.shape[1:]) != event or x.ndim == 0:
+        hint = f"this {_kind(density)} has events of shape {list(event)}"
+        raise ShapeError(f"{name}: expected shape [{wanted}], got {list(x.shape)}; {hint}")
+    _check_values(x, name, on_nan)
+
+
+def _check_context(density: Density, context: Tensor | None, rows: int | None) -> None:
+    """`rows`: of the data, each of which has its own context; None where there are none yet."""
+    wanted, this = density.context_features, f"this {_kind(density)}"
+    if context is None:
+        if wanted:
+            raise ShapeError(f"context: {this} takes {wanted} context features, got none; pass context=")
+        return
+    if not wanted:
+        raise ShapeError(f"context: {this} takes no context, got one; leave context= out")
+    if not isinstance(context, Tensor):
+        raise DataError(f"context: expected a torch.Tensor, got {type(context).__name__}; pass torch.as_tensor(it)")
+    if context.ndim < 1 or context.shape[-1] != wanted or (context.ndim != 2 and rows is not None):
+        shape = f"[{'n' if rows is None else rows}, {wanted}]"
+        raise ShapeError(f"context: expected shape {shape}, got {list(context.shape)}")
+    if rows is not None and context.shape[0] != rows:
+        raise ShapeError(f"context: expected one row per row of data, {rows}, got {context.shape[0]}; repeat it")
+    _check_values(context, "context", "raise")
+    _check_finite(context, "context")
+
+
+def _check_draws(density: Density, n: int, context: Tensor | None, generator: torch.Generator | None) -> None:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise ShapeError(f"n: expected a number of draws, 0 or more, got {shown(n)}")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        hint = "pass torch.Generator().manual_seed(0)"
+        raise DataError(f"generator: expected a torch.Generator, got {shown(generator)}; {hint}")
+    _check_context(density, context, None)
+    if context is not None and context.ndim != 2:
+        raise ShapeError(f"context: expected shape [m, {density.context_features}], got {list(context.shape)}")
+
+
+def _kind(density: Density) -> str:
+    return type(density).__name__.lower()
 
 
 def _check_values(x: Tensor, name: str, on_nan: str) -> None:
@@ -160,6 +210,13 @@ def _check_values(x: Tensor, name: str, on_nan: str) -> None:
     if on_nan == "raise" and _any(x.isnan()):
         row = int(x.isnan().flatten(1).any(1).nonzero()[0]) if x.ndim > 1 else 0
         raise DataError(f"{name}: expected numbers, got NaN in row {row}; drop such rows or fill them first")
+
+
+def _check_finite(x: Tensor, name: str) -> None:
+    """A NaN that was let through before stays."""
+    if _any(x.isinf()):
+        row = int(x.isinf().flatten(1).any(1).nonzero()[0]) if x.ndim > 1 else 0
+        raise DataError(f"{name}: expected finite numbers, got inf in row {row}; drop such rows first")
 
 
 def _any(mask: Tensor) -> bool:
@@ -201,7 +258,12 @@ class FlowDistribution(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """value [*sample, *batch, *event] -> [*sample, *batch]."""
-        lead = value.shape[: value.ndim - len(self.event_shape)]
+        split = value.ndim - len(self.event_shape)
+        lead = tuple(value.shape[: max(split, 0)])
+        fine = split >= 0 and value.shape[split:] == self.event_shape
+        if not fine or not _broadcasts(lead, tuple(self.batch_shape)):
+            wanted = f"[..., {', '.join(map(str, (*self.batch_shape, *self.event_shape)))}]"
+            raise ShapeError(f"value: expected shape {wanted}, got {list(value.shape)}")
         lead = torch.broadcast_shapes(lead, self.batch_shape)
         rows = value.expand(*lead, *self.event_shape).reshape(-1, *self.event_shape)
         return self.flow.log_prob(rows, self._contexts(lead)).reshape(lead)
@@ -227,6 +289,10 @@ class FlowDistribution(Distribution):
         return self.context.expand(*lead, -1).reshape(-1, self.context.shape[-1])
 
 
+def _broadcasts(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return all(i == j or 1 in (i, j) for i, j in zip(reversed(a), reversed(b), strict=False))
+
+
 class Mixture(Density):
     """sum_k w_k p_k(x) of densities with one event shape, w = softmax(logits).
 
@@ -237,15 +303,22 @@ class Mixture(Density):
 
     def __init__(self, densities: Sequence[Density], logits: Tensor | None = None) -> None:
         super().__init__()
+        if not densities or not all(isinstance(density, Density) for density in densities):
+            raise ShapeError(f"densities: expected one Density or more, got {shown(densities)}")
         shapes = {tuple(density.event_shape) for density in densities}
         if len(shapes) != 1:
             raise ShapeError(f"densities: expected one event shape, got {sorted(shapes)}")
         self.densities = nn.ModuleList(densities)
         self.event_shape = shapes.pop()
         self.context_features = common_context(*densities)
+        if logits is not None and (logits.shape != (len(densities),) or not bool(logits.isfinite().all())):
+            raise ShapeError(f"logits: expected {len(densities)} finite numbers, got {shown(logits.tolist())}")
         self.logits = nn.Parameter(torch.zeros(len(densities)) if logits is None else logits.detach().clone())
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        lenient = any(getattr(density, "on_nan", "raise") == "nan" for density in self.densities)
+        _check_rows(self, x, "x", self.event_shape, "nan" if lenient else "raise")
+        _check_context(self, context, x.shape[0])
         parts = torch.stack([density(x, self._context(density, context)) for density in self.densities])
         weighted = parts + torch.log_softmax(self.logits, 0)[:, None]
         possible = (weighted > -math.inf).any(0)  # where no part can be, logsumexp has no gradient
@@ -253,6 +326,7 @@ class Mixture(Density):
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        _check_draws(self, n, context, generator)
         shape = (n,) if context is None else (n, context.shape[0])
         weights = torch.softmax(self.logits.double(), 0)
         level = torch.rand(shape, generator=generator, dtype=torch.float64, device=weights.device)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from diffeo.bases import LOG_2PI, Density
-from diffeo.errors import ShapeError
+from diffeo.errors import ShapeError, whole
 from diffeo.flow import Flow
 from diffeo.masses import Masses, OneHot
 from diffeo.mixtures import Ensemble
@@ -277,12 +277,15 @@ class Mixed(Density):
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-probability in nats of encoded rows x [n, D] (given columns included): [n], float64."""
+        if not isinstance(x, Tensor):
+            raise ShapeError(f"x: expected a torch.Tensor of encoded rows, got {type(x).__name__}")
         if x.ndim != 2 or tuple(x.shape[1:]) != self.event_shape:
             raise ShapeError(f"x: expected encoded rows of shape [n, {self.event_shape[0]}], got {list(x.shape)}")
         return self.score(self.layout.rows(x.detach().double().cpu().numpy())).sum(1)
 
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """n encoded rows [n, D_row], float64; of a density given columns use `sample_given`."""
+        whole("n", n, 0)
         if self.layout.given_discrete or self.layout.given_numeric:
             raise ShapeError("this density is conditional; give the columns that it is conditioned on")
         return torch.from_numpy(

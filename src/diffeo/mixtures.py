@@ -49,10 +49,10 @@ class AutoregressiveMixture(Base):
         self.event_shape = mixture.event_shape
         self.context_features = net.context_features
         d = mixture.event_shape[0]
-        if net.order != tuple(range(d)) or net.out_features != 3 * mixture.components * d:
+        if getattr(net, "order", ()) != tuple(range(d)) or net.out_features != 3 * mixture.components * d:
             raise ShapeError(
                 f"net: expected the order 0..{d - 1} and {3 * mixture.components * d} outputs, "
-                f"got {list(net.order)} and {net.out_features}"
+                f"got {list(getattr(net, 'order', ()))} and {net.out_features}"
             )
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:

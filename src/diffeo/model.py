@@ -20,7 +20,7 @@ from diffeo.data.embedded import path_of
 from diffeo.data.files import read
 from diffeo.data.frames import Restore, restorer, to_table
 from diffeo.data.schema import Schema
-from diffeo.errors import DataError, ModelError
+from diffeo.errors import DataError, ModelError, shown, whole
 from diffeo.fitting import FAINTEST, PERCENTILE_ROWS, Clock, Fitted, check_device, fit_density
 from diffeo.mixed import Mixed
 from diffeo.prepare import Prepared, prepare
@@ -95,6 +95,8 @@ class Model:
         TrainingError where training diverges, Interrupted after Ctrl-C or SIGTERM, with the state saved.
         """
         config = config or FitConfig()
+        if not isinstance(config, FitConfig):
+            raise ModelError(f"config: expected a FitConfig, got {shown(config)}; or pass its fields to diffeo.fit")
         report = progress or (lambda record: None)
         clock = Clock(time.monotonic(), config.budget)
         check_device(config.device)
@@ -230,6 +232,8 @@ class Model:
         """Encoded rows [at most 10,000, D], given columns as they were given."""
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise DataError(f"n: expected a number of rows, 1 or more, got {n!r}")
+        if seed is not None:
+            whole("seed", seed, 0)
         known = self._given_rows(given)
         row = [i for i, column in enumerate(self.schema.columns) if column.role == "row"]
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
@@ -290,7 +294,7 @@ class Model:
     def load(cls, path: str | Path) -> "Model":
         """The model in a folder, equal bit for bit to the one saved; nothing in it is run as code. Raises ModelError
         where it is missing, damaged, altered, foreign or newer than this diffeo."""
-        folder = Path(path)
+        folder = artefact.folder_of(path)
         record = artefact.read_json(folder)
         tensors = artefact.read_tensors(folder, record, "weights")
         try:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffeo.errors import ShapeError
+from diffeo.errors import ShapeError, shown, whole
 
 __all__ = ["ACTIVATIONS", "MLP", "MaskedMLP", "MaskedNet", "ResMLP", "soft_clip"]
 
@@ -38,6 +38,18 @@ def soft_clip(x: Tensor, bound: float = 5.0) -> Tensor:
     return core + torch.tanh(x - core)
 
 
+def _activation(name: str) -> Callable[[Tensor], Tensor]:
+    if name not in ACTIVATIONS:
+        raise ShapeError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {shown(name)}")
+    return ACTIVATIONS[name]
+
+
+def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(hidden, Sequence):
+        raise ShapeError(f"hidden: expected a sequence of widths such as (64, 64), got {shown(hidden)}")
+    return tuple(whole("hidden", width) for width in hidden)
+
+
 class _Zero(nn.Module):
     """A last layer: hidden [n, in] -> [out, n], zero until trained."""
 
@@ -56,14 +68,19 @@ class _Net(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, context_features: int, dropout: float) -> None:
         super().__init__()
-        self.in_features, self.out_features, self.context_features = in_features, out_features, context_features
+        self.in_features, self.out_features = whole("in_features", in_features, 0), whole("out_features", out_features)
+        self.context_features = whole("context", context_features, 0)
+        if not 0 <= dropout < 1:
+            raise ShapeError(f"dropout: expected a share from 0 to below 1, got {dropout!r}")
         self.dropout = dropout
 
     def _join(self, h: Tensor, context: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Clipped inputs [n, in + c]."""
         h = soft_clip(h.to(dtype))
-        if not self.context_features or context is None:
+        if not self.context_features:
             return h
+        if context is None:
+            raise ShapeError(f"context: this net takes {self.context_features} context features, got none")
         return torch.cat([h, soft_clip(context.to(dtype))], -1)
 
     def _drop(self, hidden: Tensor) -> Tensor:
@@ -90,10 +107,10 @@ class MLP(_Net):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(in_features, out_features, context, dropout)
-        sizes = [in_features + context, *(hidden if in_features + context else ())]
+        sizes = [in_features + context, *(_widths(hidden) if in_features + context else ())]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.last = _Zero(sizes[-1], out_features)
-        self._activation = ACTIVATIONS[activation]
+        self._activation = _activation(activation)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
         h = self._join(h, context, self.last.weight.dtype)
@@ -135,13 +152,14 @@ class ResMLP(_Net):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(in_features, out_features, context, dropout)
+        whole("width", width), whole("blocks", blocks, 0)
         seen = in_features + context
         self.first = nn.Linear(seen, width) if seen else None
         self.blocks = nn.ModuleList(
-            _Block(width, ACTIVATIONS[activation], dropout) for _ in range(blocks if seen else 0)
+            _Block(width, _activation(activation), dropout) for _ in range(blocks if seen else 0)
         )
         self.last = _Zero(width if seen else 0, out_features)
-        self._activation = ACTIVATIONS[activation]
+        self._activation = _activation(activation)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
         h = self._join(h, context, self.last.weight.dtype)
@@ -193,11 +211,11 @@ class MaskedNet(_Net):
         before, after = (torch.tensor([int(i) for i in places], dtype=torch.long) for places in (in_places, out_places))
         degrees = [torch.cat([before + 1, torch.zeros(context, dtype=torch.long)])]
         lowest = 0 if context or count == 1 else 1
-        degrees += [lowest + torch.arange(size) * (count - lowest) // max(size, 1) for size in hidden]
+        degrees += [lowest + torch.arange(size) * (count - lowest) // max(size, 1) for size in _widths(hidden)]
         self.hidden = nn.ModuleList(_Masked(high[:, None] >= low) for low, high in pairwise(degrees))
         self.register_buffer("mask", (after[:, None] >= degrees[-1]).float(), persistent=False)
         self.last = _Zero(len(degrees[-1]), len(out_places))
-        self._activation = ACTIVATIONS[activation]
+        self._activation = _activation(activation)
 
     def forward(self, h: Tensor, context: Tensor | None = None, some: slice = EVERY) -> Tensor:
         """Outputs [out, n], or only `some` of them."""
@@ -227,7 +245,7 @@ class MaskedMLP(MaskedNet):
         dropout: float = 0.0,
     ) -> None:
         places = tuple(int(i) for i in order)
-        if sorted(places) != list(range(len(places))):
-            raise ShapeError(f"order: expected a permutation of 0..{len(places) - 1}, got {list(places)}")
-        super().__init__(places, places * multiplier, hidden, context, activation, dropout)
+        if not places or sorted(places) != list(range(len(places))):
+            raise ShapeError(f"order: expected a permutation of 0..{max(len(places) - 1, 0)}, got {list(places)}")
+        super().__init__(places, places * whole("multiplier", multiplier), hidden, context, activation, dropout)
         self.order = places

@@ -13,12 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Scalar", "additive", "affine", "spline", "working_dtype"]
+from diffeo.errors import ShapeError, shown, whole
+
+__all__ = ["Scalar", "additive", "affine", "spline", "within", "working_dtype"]
 
 Move = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 SMALLEST_BIN = 1e-3  # width and height of a bin, as a share of the interval
 LOG_STEEPEST = math.log(1e3)  # slopes at the knots lie within 1e-3 .. 1e3
+MOST_BINS = 500  # half the interval is then left to be learned
 BISECTIONS = 3  # safeguarded Newton steps after the closed form; double precision needs one or two
 
 
@@ -41,6 +44,17 @@ def working_dtype(*tensors: Tensor) -> torch.dtype:
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return dtype
+
+
+def within(x: Tensor) -> Tensor:
+    """x, but no further out than the root of the largest number of its dtype, so that what it is multiplied by leaves
+    it and its gradients finite (a sum of infinities is no number).
+
+    >>> within(torch.tensor([1.0, 3e38]))
+    tensor([1.0000e+00, 1.8447e+19])
+    """
+    limit = math.sqrt(torch.finfo(x.dtype).max)
+    return x.clamp(-limit, limit)
 
 
 def additive() -> Scalar:
@@ -70,11 +84,13 @@ def affine(limit: float = 2.0) -> Scalar:
     >>> round(x.item(), 5)
     3.0
     """
+    if not 0 < limit <= 80:
+        raise ShapeError(f"limit: expected a number above 0 and up to 80, where exp stays finite, got {limit!r}")
 
     def prepare(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dtype = working_dtype(x, raw)
         log_scale = limit * torch.tanh(raw[0].to(dtype) / limit)
-        return x.to(dtype), log_scale, raw[1].to(dtype)
+        return within(x.to(dtype)), log_scale, raw[1].to(dtype)
 
     def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         wide, log_scale, shift = prepare(x, raw)
@@ -108,6 +124,12 @@ def spline(bins: int = 8, bound: float = 8.0, tails: Literal["linear", "circular
     >>> bool((back - x).abs().max() < 1e-5), bool((log_slope + log_back).abs().max() < 1e-4)
     (True, True)
     """
+    if whole("bins", bins) > MOST_BINS:
+        raise ShapeError(f"bins: expected at most {MOST_BINS}, got {bins}")
+    if not 0 < bound < math.inf:
+        raise ShapeError(f"bound: expected a finite number above 0, got {bound!r}")
+    if tails not in ("linear", "circular"):
+        raise ShapeError(f"tails: expected linear or circular, got {shown(tails)}")
     if tails == "circular":
         return _circular(bins)
     low, high = -bound, bound

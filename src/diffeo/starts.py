@@ -19,6 +19,8 @@ FEW = 6_000  # below so many rows, ridges matter, and restarts are cheap and wor
 POOLED = 6
 CANDIDATES = 8  # of sizes and ridges, whose restarts are pooled
 RIDGES = (1e-6, 1e-3, 1e-1)  # on the diagonals of covariances, in unit spread; the first for many rows
+SHRUNK = (0.3, 0.7, 1.0)  # of the way from a covariance to its diagonal, where rows are few for its d (d + 1) / 2
+ROWS_EACH = 5  # rows for each of those numbers, below which they are few
 PATIENT = 3  # sizes in a row that may do worse than the best
 TAILS = ((3.0, 1e-3), (10.0, 2e-4), (50.0, 5e-5), (300.0, 2e-5))  # (spread, weight) of wide components for outliers
 FAR = 100.0  # spreads; EM sees nothing beyond this
@@ -92,12 +94,12 @@ def best_mixtures(
     fits = 0
     tried: list[tuple[MixtureFit, int, float]] = []
     for ridge in RIDGES if few else RIDGES[:1]:
-        worse, best = 0, -np.inf
+        worse, highest = 0, -np.inf
         for size in sizes:
             if tried and (worse >= PATIENT or stop(fits)):
                 break
             fit, fits = _em(rows, z_valid, size, ridge, seed), fits + 1
-            worse, best = (0, fit.valid) if fit.valid > best else (worse + 1, best)
+            worse, highest = (0, fit.valid) if fit.valid > highest else (worse + 1, highest)
             tried.append((fit, size, ridge))
     tried.sort(key=lambda one: -one[0].valid)
 
@@ -116,6 +118,11 @@ def best_mixtures(
         candidates.append((_pool(parts, z_valid), size, ridge, len(parts)))
     start, size, ridge, count = max(candidates, key=lambda one: one[0].valid)
     found = [start]
+    shrunk: list[MixtureFit] = []
+    if len(rows) < ROWS_EACH * z.shape[1] * (z.shape[1] + 1) / 2:
+        shrunk = [_shrunk(fit, share, z_valid) for fit, _, _ in tried for share in SHRUNK]
+    if shrunk and (best := max(shrunk, key=lambda fit: fit.valid)).valid > start.valid:
+        found = [best] * members
     while len(found) < members and len(parts := restarts(size, ridge, count * len(found), count)) == count:
         found.append(_pool(parts, z_valid))
     return [_with_tails(found[j % len(found)], z_valid)._replace(fits=fits) for j in range(members)]
@@ -149,6 +156,14 @@ def _pool(fits: list[MixtureFit], z_valid: np.ndarray) -> MixtureFit:
     means, covariances = (np.concatenate([fit[i] for fit in fits]) for i in (1, 2))
     pooled = MixtureFit(weights, means, covariances, 0.0, f"{len(fits)} times {fits[0].found}, pooled")
     return pooled._replace(valid=float(np.mean(pooled.log_prob(z_valid))))
+
+
+def _shrunk(fit: MixtureFit, share: float, z_valid: np.ndarray) -> MixtureFit:
+    """With covariances so far on the way to their diagonals."""
+    diagonals = fit.covariances * np.eye(fit.means.shape[1])
+    shrunk = fit._replace(covariances=(1 - share) * fit.covariances + share * diagonals)
+    found = f"{fit.found}, correlations shrunk by {share:.0%}"
+    return shrunk._replace(valid=float(np.mean(shrunk.log_prob(z_valid))), found=found)
 
 
 def _with_tails(fit: MixtureFit, z_valid: np.ndarray) -> MixtureFit:

@@ -133,6 +133,8 @@ def plain(table: pa.Table, where: str = "the table") -> pa.Table:
     >>> plain(pa.table({"a": pa.array(["x"], pa.large_string())})).schema.types
     [DataType(string)]
     """
+    if not isinstance(table, pa.Table):
+        raise DataError(f"{where}: expected a pyarrow table, got {type(table).__name__}; `diffeo.fit` takes any frame")
     check_names(table.column_names, where)
     columns = [_plain_column(name, table[name]) for name in table.column_names]
     return pa.table(columns, names=table.column_names)

@@ -3,7 +3,7 @@
 from typing import Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from diffeo.data.dates import Dates
 from diffeo.data.grid import Grid
@@ -82,6 +82,25 @@ class Column(BaseModel):
     def discrete(self) -> bool:
         """Whether the column has exact masses, not a density."""
         return self.kind in DISCRETE
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Column":
+        """What a kind cannot be without is there, and what is there is in order."""
+        lacks = {
+            "levels": self.kind in DISCRETE and not self.levels,
+            "grid": self.kind in ("integer", "rounded") and self.grid is None,
+            "bounds": self.kind in ("unit", "bounded") and self.bounds is None,
+            "period": self.kind == "circular" and self.period is None,
+        }
+        for part, missing in lacks.items():
+            if missing:
+                raise ValueError(f"{self.kind} needs {part}")
+        numbers = [*self.atoms, *(self.bounds or ()), *(self.period or ())]
+        if not np.isfinite(np.array(numbers, float)).all():
+            raise ValueError("bounds, period and atoms are finite numbers")
+        if (self.bounds and not self.bounds[0] < self.bounds[1]) or (self.period and not self.period[1] > 0):
+            raise ValueError("bounds rise, and a period is longer than 0")
+        return self
 
     @property
     def coded(self) -> bool:

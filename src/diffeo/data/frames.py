@@ -105,7 +105,7 @@ def _from_mapping(data: Mapping[Any, Any]) -> tuple[pa.Table, Restore]:
         try:
             values = cells.detach().cpu().numpy() if hasattr(cells, "detach") else cells
             columns[str(key)] = whole(array_table(values)["x0"]) if isinstance(values, np.ndarray) else pa.array(values)
-        except (pa.ArrowException, TypeError, KeyError) as fault:
+        except (pa.ArrowException, TypeError, KeyError, OverflowError) as fault:
             raise DataError(f"the column {str(key)!r} is no sequence of numbers, text, booleans or dates") from fault
     lengths = {len(column) for column in columns.values()}
     if len(lengths) > 1:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from diffeo.errors import ShapeError
 from diffeo.scalars import Scalar
-from diffeo.transforms.base import Transform
-from diffeo.transforms.coupling import check_net
+from diffeo.transforms.base import Transform, fits
+from diffeo.transforms.coupling import check_net, check_scalar, made
 
 __all__ = ["Autoregressive"]
 
@@ -31,11 +31,15 @@ class Autoregressive(Transform):
     ) -> None:
         super().__init__()
         self.order, self.scalar = tuple(int(i) for i in order), scalar
+        check_scalar(scalar)
         d = len(self.order)
-        self.net = net if isinstance(net, nn.Module) else net(self.order, scalar.width)
+        if not d or sorted(self.order) != list(range(d)):
+            raise ShapeError(f"order: expected a permutation of 0..{max(d - 1, 0)}, got {list(self.order)}")
+        self.net = made(net, self.order, scalar.width)
         check_net(self.net, d, d * scalar.width)
-        if getattr(self.net, "order", self.order) != self.order:
-            raise ShapeError(f"net: expected order={self.order}, got {self.net.order}; build both with one order")
+        seen = getattr(self.net, "order", None)  # a net without an order may look at everything
+        if seen != self.order:
+            raise ShapeError(f"net: expected order={self.order}, got {seen}; build both with one order")
         self.context_features = int(getattr(self.net, "context_features", 0))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -56,6 +60,9 @@ class Autoregressive(Transform):
     def _raw(self, columns: Tensor, context: Tensor | None) -> Tensor:
         """Coordinates [d, n] -> raw parameters [width, d, n]."""
         return self.net(columns.T, context).view(self.scalar.width, *columns.shape)
+
+    def check_event(self, event: tuple[int, ...]) -> None:
+        fits(self, math.prod(event) == len(self.order), f"{len(self.order)} numbers", event)
 
     def extra_repr(self) -> str:
         return f"{len(self.order)} coordinates move by {self.scalar.name}"

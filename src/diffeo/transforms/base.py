@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from diffeo.errors import ShapeError
+from diffeo.errors import ShapeError, shown
 from diffeo.scalars import working_dtype
 
-__all__ = ["Chain", "Inverse", "Transform", "common_context", "sum_event"]
+__all__ = ["Chain", "Inverse", "Transform", "common_context", "fits", "sum_event"]
 
 
 def sum_event(values: Tensor) -> Tensor:
@@ -40,6 +40,21 @@ class Transform(nn.Module, ABC):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Noise z [n, *event], context [n, c] -> (data x [n, *event], log|det dx/dz| [n])."""
 
+    def check_event(self, event: tuple[int, ...]) -> None:
+        """Raise ShapeError where this transform does not move events of this shape."""
+
+
+def fits(transform: Transform, fine: bool, wanted: str, event: tuple[int, ...]) -> None:
+    """Raise ShapeError unless events are fine."""
+    if not fine:
+        raise ShapeError(f"{type(transform).__name__} moves events of {wanted}, got events of shape {list(event)}")
+
+
+def _transforms(*parts: object) -> None:
+    for part in parts:
+        if not isinstance(part, Transform):
+            raise ShapeError(f"transform: expected a Transform, got {shown(part)}")
+
 
 class Chain(Transform):
     """Transforms one after another, the first nearest to the data; an empty chain is the identity.
@@ -53,6 +68,7 @@ class Chain(Transform):
 
     def __init__(self, *transforms: Transform) -> None:
         super().__init__()
+        _transforms(*transforms)
         self.transforms = nn.ModuleList(transforms)
         self.context_features = common_context(*transforms)
 
@@ -70,6 +86,10 @@ class Chain(Transform):
             total = total + log_det
         return z, total
 
+    def check_event(self, event: tuple[int, ...]) -> None:
+        for transform in self.transforms:
+            transform.check_event(event)  # type: ignore[operator]
+
     def __len__(self) -> int:
         return len(self.transforms)
 
@@ -82,6 +102,7 @@ class Inverse(Transform):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
+        _transforms(transform)
         self.transform = transform
         self.context_features = transform.context_features
 
@@ -90,3 +111,6 @@ class Inverse(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.transform(z, context)
+
+    def check_event(self, event: tuple[int, ...]) -> None:
+        self.transform.check_event(event)

@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from diffeo.errors import ShapeError
+from diffeo.errors import ShapeError, shown, whole
 from diffeo.scalars import Move, Scalar
-from diffeo.transforms.base import Transform
+from diffeo.transforms.base import Transform, fits
 
-__all__ = ["Coupling", "Partition", "check_net"]
+__all__ = ["Coupling", "Partition", "check_net", "check_scalar", "made"]
 
 
 class Partition(NamedTuple):
@@ -31,16 +31,20 @@ class Partition(NamedTuple):
     @classmethod
     def halves(cls, d: int) -> "Partition":
         """The first half stays, the second (the larger one if d is odd) moves."""
+        d = whole("d", d)
         return cls(tuple(range(d // 2)), tuple(range(d // 2, d)))
 
     @classmethod
     def alternating(cls, d: int) -> "Partition":
         """Odd coordinates stay, even ones move."""
+        d = whole("d", d)
         return cls(tuple(range(1, d, 2)), tuple(range(0, d, 2)))
 
     @classmethod
     def checkerboard(cls, shape: tuple[int, ...]) -> "Partition":
         """Black fields of a picture (H, W) or (C, H, W) stay, white ones, the upper left among them, move."""
+        if len(shape) < 2:
+            raise ShapeError(f"shape: expected that of a picture, (H, W) or (C, H, W), got {shape}")
         grid = torch.arange(shape[-2])[:, None] + torch.arange(shape[-1])
         return cls._of((grid % 2 == 1).expand(shape))
 
@@ -58,6 +62,19 @@ class Partition(NamedTuple):
     def flip(self) -> "Partition":
         """Who stayed moves; but a partition in which nothing stays is its own flip, as something has to move."""
         return Partition(self.move, self.stay) if self.stay else self
+
+
+def check_scalar(scalar: Any) -> None:
+    if not isinstance(scalar, Scalar):
+        raise ShapeError(f"scalar: expected a Scalar such as affine() or spline(), got {shown(scalar)}")
+
+
+def made(net: Any, *sizes: Any) -> nn.Module:
+    """The net itself, or what a function makes of the sizes."""
+    found = net if isinstance(net, nn.Module) or not callable(net) else net(*sizes)
+    if not isinstance(found, nn.Module):
+        raise ShapeError(f"net: expected a module, or a function of the sizes that makes one, got {shown(found)}")
+    return found
 
 
 def check_net(net: nn.Module, in_features: int, out_features: int) -> None:
@@ -88,12 +105,13 @@ class Coupling(Transform):
     def __init__(self, partition: Partition, scalar: Scalar, net: nn.Module | Callable[[int, int], nn.Module]) -> None:
         super().__init__()
         self.partition, self.scalar = partition, scalar
+        check_scalar(scalar)
         joined = partition.stay + partition.move
         if sorted(joined) != list(range(len(joined))) or not partition.move:
-            wanted = f"0..{len(joined) - 1} once each and something to move"
+            wanted = f"0..{max(len(joined) - 1, 0)} once each and something to move"
             raise ShapeError(f"partition: expected {wanted}, got {partition}")
         sizes = len(partition.stay), scalar.width * len(partition.move)
-        self.net = net if isinstance(net, nn.Module) else net(*sizes)
+        self.net = made(net, *sizes)
         check_net(self.net, *sizes)
         self.context_features = int(getattr(self.net, "context_features", 0))
         self.register_buffer("stay", torch.tensor(partition.stay, dtype=torch.long), persistent=False)
@@ -116,6 +134,10 @@ class Coupling(Transform):
         if self.restore is not None:
             columns = columns.index_select(0, self.restore)
         return columns.T.reshape(x.shape), log_slope.sum(0)
+
+    def check_event(self, event: tuple[int, ...]) -> None:
+        d = len(self.partition.stay) + len(self.partition.move)
+        fits(self, math.prod(event) == d, f"{d} numbers", event)
 
     def extra_repr(self) -> str:
         return f"{len(self.partition.stay)} stay, {len(self.partition.move)} move by {self.scalar.name}"

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffeo.errors import ShapeError
+from diffeo.errors import DataError, ShapeError, shown, whole
 from diffeo.scalars import working_dtype
-from diffeo.transforms.base import Transform, sum_event
+from diffeo.transforms.base import Transform, fits, sum_event
 
 __all__ = ["Asinh", "Flip", "Log", "Logit", "Permute", "Standardize"]
 
@@ -56,6 +56,15 @@ class Standardize(_Exact):
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
         loc, scale = (torch.as_tensor(value, dtype=torch.float64) for value in (loc, scale))
+        for name, value, fine in (
+            ("loc", loc, loc.isfinite()),
+            ("scale", scale, scale.isfinite() & (scale > 0)),
+        ):
+            if not bool(fine.all()):
+                wanted = "finite numbers" + " above 0" * (name == "scale")
+                raise ShapeError(f"{name}: expected {wanted}, got {shown(float(value[~fine][0]))}")
+        if any(a != b and 1 not in (a, b) for a, b in zip(loc.shape[::-1], scale.shape[::-1], strict=False)):
+            raise ShapeError(f"scale: expected a shape like loc's, {list(loc.shape)}, got {list(scale.shape)}")
         super().__init__(loc=loc, scale=scale)
         self.register_buffer("like", torch.empty(0), persistent=False)  # follows .to(dtype): what z is cast to
 
@@ -63,6 +72,9 @@ class Standardize(_Exact):
     def fit(cls, x: Tensor) -> "Standardize":
         """Robust units of x [n, *event]: the median, and IQR/1.349, or else MAD, standard deviation, 1 where zero."""
         rows = x.detach().to("cpu", torch.float64).numpy()
+        if not np.isfinite(rows).all():
+            row = np.argwhere(~np.isfinite(rows))[0]
+            raise DataError(f"x: expected finite numbers, got {rows[tuple(row)]} in row {row[0]}; drop such rows first")
         if not len(rows):
             return cls(torch.zeros(x.shape[1:]), torch.ones(x.shape[1:]))
         low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0)
@@ -80,6 +92,12 @@ class Standardize(_Exact):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return z.double() * self.scale + self.loc, self._log_scale(z)
 
+    def check_event(self, event: tuple[int, ...]) -> None:
+        for constant in (self.loc, self.scale):
+            lead = len(event) - constant.ndim
+            fine = lead >= 0 and all(a in (1, b) for a, b in zip(constant.shape, event[lead:], strict=True))
+            fits(self, fine, f"shape {list(constant.shape)}", event)
+
     def _log_scale(self, x: Tensor) -> Tensor:
         total = self.scale.abs().log().expand(x.shape[1:]).sum()
         return total.to(working_dtype(x)).expand(x.shape[0])
@@ -92,8 +110,17 @@ class _Columns(_Exact):
 
     def __init__(self, columns: Sequence[int] | None, **constants: Tensor) -> None:
         super().__init__(**constants)
-        index = None if columns is None else torch.as_tensor([int(c) for c in columns], dtype=torch.long)
+        index = None
+        if columns is not None:
+            places = [whole("columns", c, 0) for c in columns]
+            if not places or len(set(places)) < len(places):
+                raise ShapeError(f"columns: expected one column or more, each once, got {places}")
+            index = torch.as_tensor(places, dtype=torch.long)
         self.register_buffer("columns", index)
+
+    def check_event(self, event: tuple[int, ...]) -> None:
+        least = 1 if self.columns is None else int(self.columns.max()) + 1
+        fits(self, event[-1] >= least, f"{least} columns or more", event)
 
     def _on_columns(self, step: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> tuple[Tensor, Tensor]:
         part = x if self.columns is None else x.index_select(-1, self.columns)
@@ -136,8 +163,14 @@ class Logit(_Columns):
     ) -> None:
         bounds = {"low": torch.as_tensor(low), "high": torch.as_tensor(high)}
         super().__init__(columns, **bounds)
+        ends = f"got low={shown(self.low.tolist())}, high={shown(self.high.tolist())}"
+        sizes = {bound.shape[0] for bound in (self.low, self.high) if bound.ndim} - {1}
+        if len(sizes) > 1 or (self.columns is not None and not sizes <= {len(self.columns)}):
+            raise ShapeError(f"low, high: expected numbers, or one for each column, {ends}")
         if not bool((self.low < self.high).all()):
-            raise ShapeError(f"low: expected below high, got low={self.low.tolist()}, high={self.high.tolist()}")
+            raise ShapeError(f"low: expected below high, {ends}")
+        if not bool((self.low.isfinite() & self.high.isfinite()).all()):
+            raise ShapeError(f"low, high: expected finite numbers, {ends}; take Log for a column with one bound")
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._on_columns(self._logit, x)
@@ -200,15 +233,18 @@ class Permute(Transform):
     def __init__(self, order: Sequence[int]) -> None:
         super().__init__()
         index = torch.as_tensor([int(i) for i in order], dtype=torch.long)
-        if sorted(index.tolist()) != list(range(len(index))):
-            raise ShapeError(f"order: expected a permutation of 0..{len(index) - 1}, got {index.tolist()}")
+        if not len(index) or sorted(index.tolist()) != list(range(len(index))):
+            raise ShapeError(f"order: expected a permutation of 0..{max(len(index) - 1, 0)}, got {index.tolist()}")
         self.register_buffer("order", index)
         self.register_buffer("back", index.argsort())
 
     @classmethod
     def random(cls, d: int, generator: torch.Generator | None = None) -> "Permute":
         """A permutation of d coordinates drawn from the generator."""
-        return cls(torch.randperm(d, generator=generator).tolist())
+        return cls(torch.randperm(whole("d", d), generator=generator).tolist())
+
+    def check_event(self, event: tuple[int, ...]) -> None:
+        fits(self, event[-1] == len(self.order), f"{len(self.order)} columns", event)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._move(x, self.order)
@@ -216,8 +252,8 @@ class Permute(Transform):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._move(z, self.back)
 
-    @staticmethod
-    def _move(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    def _move(self, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        self.check_event(tuple(x.shape[1:]))  # what is longer would be cut without a word
         moved = x.movedim(-1, 0).index_select(0, order).movedim(0, -1)  # the batch stays contiguous
         return moved, x.new_zeros(x.shape[0], dtype=working_dtype(x))
 
@@ -227,7 +263,10 @@ class Flip(Transform):
 
     def __init__(self, d: int) -> None:
         super().__init__()
-        self.d = d
+        self.d = whole("d", d)
+
+    def check_event(self, event: tuple[int, ...]) -> None:
+        fits(self, event[-1] == self.d, f"{self.d} columns", event)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.flip(-1), x.new_zeros(x.shape[0], dtype=working_dtype(x))

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from diffeo.scalars import working_dtype
-from diffeo.transforms.base import Transform
+from diffeo.errors import DataError, ShapeError, shown, whole
+from diffeo.scalars import within, working_dtype
+from diffeo.transforms.base import Transform, fits
 
 __all__ = ["LU", "ActNorm"]
 
@@ -41,6 +42,9 @@ class LU(Transform):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if start not in ("identity", "orthogonal"):
+            raise ShapeError(f"start: expected identity or orthogonal, got {shown(start)}")
+        d = whole("d", d)
         weight = torch.eye(d, dtype=torch.float64)
         if start == "orthogonal":
             weight = torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=generator))[0]
@@ -57,14 +61,17 @@ class LU(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_det = self._factors(x)
-        z = x.to(lower.dtype) @ (lower @ upper)[self.order].T + self.bias.to(lower.dtype)
+        z = within(x.to(lower.dtype)) @ (lower @ upper)[self.order].T + self.bias.to(lower.dtype)
         return z.to(x.dtype), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_det = self._factors(z)
-        rhs = (z.to(lower.dtype) - self.bias.to(lower.dtype))[..., self.order.argsort()]
+        rhs = (within(z.to(lower.dtype)) - self.bias.to(lower.dtype))[..., self.order.argsort()]
         x = _solve(upper, _solve(lower, rhs, upper=False, unit=True), upper=True, unit=False)
         return x.to(z.dtype), -log_det
+
+    def check_event(self, event: tuple[int, ...]) -> None:
+        fits(self, event[-1] == len(self.bias), f"{len(self.bias)} columns", event)
 
     def _factors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """L, U + diag(s) and log|det| [n] (times the number of vectors in an event)."""
@@ -100,7 +107,8 @@ class ActNorm(Transform):
 
     def __init__(self, event_shape: int | tuple[int, ...]) -> None:
         super().__init__()
-        event = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        event = tuple(event_shape) if isinstance(event_shape, tuple) else (event_shape,)
+        event = tuple(whole("event_shape", size) for size in event or (0,))
         shape = (event[0], *(1,) * (len(event) - 1))
         self.repeats = math.prod(event[1:])
         self.shift = nn.Parameter(torch.zeros(shape))
@@ -112,22 +120,30 @@ class ActNorm(Transform):
     @torch.no_grad()
     def initialize(self, batch: Tensor) -> None:
         """Make the outputs of this batch [n, *event] zero mean and unit variance."""
-        columns = batch.double().transpose(0, 1).flatten(1) if batch.ndim > 1 else batch[None].double()
+        self.check_event(tuple(batch.shape[1:]))
+        columns = batch.double().transpose(0, 1).flatten(1)
         if not columns.shape[1]:
-            return
+            raise DataError("batch: expected one row or more, got none")
+        if not bool(columns.isfinite().all()):
+            raise DataError("batch: expected finite numbers, got NaN or inf; drop such rows first")
         scale = columns.std(1, correction=0)
         usable = scale.isfinite() & (scale > 1e-30)
-        self.start_loc.copy_(columns.mean(1).nan_to_num(0.0).view_as(self.start_loc))
+        self.start_loc.copy_(columns.mean(1).view_as(self.start_loc))
         self.start_log_scale.copy_(torch.where(usable, scale, 1.0).log().view_as(self.start_loc))
         self.initialized.fill_(True)
 
+    def check_event(self, event: tuple[int, ...]) -> None:
+        channels = len(self.shift)
+        fine = bool(event) and event[0] == channels and math.prod(event[1:]) == self.repeats
+        fits(self, fine, f"{channels} channels of {self.repeats} numbers", event)
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         loc, log_scale, total = self._units(x)
-        return ((x - loc) * (-log_scale).exp()).to(x.dtype), -total
+        return ((within(x.to(loc.dtype)) - loc) * (-log_scale).exp()).to(x.dtype), -total
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         loc, log_scale, total = self._units(z)
-        return (z * log_scale.exp() + loc).to(z.dtype), total
+        return (within(z.to(loc.dtype)) * log_scale.exp() + loc).to(z.dtype), total
 
     def _units(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Location, log-scale, and the summed log-scale [n]."""
