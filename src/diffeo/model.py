@@ -294,11 +294,13 @@ class Model:
 
     # Telling ----------------------------------------------------------------------------------------------------
 
-    def report(self, data: Any = None, *, folder: str | Path | None = None) -> Path:
+    def report(self, data: Any = None, *, folder: str | Path | None = None, rows: bool = False) -> Path:
         """Write report.html and report.json into the model's folder (or `folder`); the path of the page.
 
         With `data` the scores, marginals and pairs are of these rows, else of those that the fit held out and saw.
         """
+        if rows and data is None:
+            raise DataError("rows: values of single rows are those of data that is named; name the data too")
         target = folder or self.folder
         if target is None:
             raise ModelError("folder: this model is not saved; save it, or pass the folder to write the report into")

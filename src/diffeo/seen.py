@@ -65,6 +65,7 @@ def of_other_rows(findings: Findings, schema: Schema, x: np.ndarray, log_prob: n
     return findings.model_copy(
         update={
             "data": name,
+            "held_out": False,
             "rows_valid": len(x),
             "model": score_of(log_prob),
             "baselines": tuple(baselines),

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from diffeo.data.dates import Dates
 from diffeo.report.figures.sheet import PALE, short
 
-__all__ = ["log_bins", "percent", "ticks"]
+__all__ = ["log_bins", "share_axis", "ticks"]
 
 
 def ticks(axis: matplotlib.axis.Axis, dates: Dates | None = None, most: int = 5) -> None:
@@ -31,7 +31,7 @@ def _moment(dates: Dates, seconds: float, length: int) -> str:
         return ""
 
 
-def percent(axes: Axes, shares: np.ndarray) -> None:
+def share_axis(axes: Axes, shares: np.ndarray) -> None:
     """The axis of shares, logarithmic where one spike would flatten the rest."""
     shown = shares[shares > 0]
     if len(shown) > 5 and shown.max() > 15 * np.quantile(shown, 0.75):

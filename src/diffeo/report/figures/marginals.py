@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from diffeo.report.figures.axes import log_bins, percent, ticks
+from diffeo.report.figures.axes import log_bins, share_axis, ticks
 from diffeo.report.figures.sheet import DATA, PALE, SAMPLES, Sheet, short, tidy
 from diffeo.report.findings import Bars, Histogram
 
@@ -46,7 +46,7 @@ def _draw_histogram(axes: Axes, found: Histogram) -> None:
     else:
         ticks(axes.xaxis, found.dates)
     axes.set_xlim(edges[0], edges[-1])
-    percent(axes, data)
+    share_axis(axes, data)
 
 
 def _upright(found: Bars) -> bool:
@@ -95,4 +95,4 @@ def _draw_upright(axes: Axes, found: Bars) -> None:
     labels = [tidy("rest" if place == len(found.levels) else name, 8) for place, name in enumerate(names)]
     shown = [place for place in places if place % every == 0 or place == len(found.levels)]
     axes.set_xticks(shown, [labels[place] for place in shown], fontsize=7)
-    percent(axes, data)
+    share_axis(axes, data)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffeo.report.figures.axes import ticks
-from diffeo.report.figures.sheet import DATA, INK, PALE, SAMPLES, Sheet, tidy
+from diffeo.report.figures.sheet import DATA, INK, PALE, SAMPLES, Sheet, short, tidy
 from diffeo.report.findings import Baseline, Score, Step
 
 __all__ = ["comparison", "learning_curve"]
@@ -41,20 +41,34 @@ def learning_curve(history: Sequence[Step], best: Step | None = None) -> bytes:
 
 
 def comparison(model: Score, baselines: Sequence[Baseline], name: str = "this model") -> bytes:
-    """Held-out scores as dots, with bars of two standard errors."""
+    """Scores as dots, with bars of two standard errors; those far behind are numbers at the edge."""
     scores = [(name, model), *((baseline.name, baseline.score) for baseline in baselines)]
+    floor = _floor([score for _, score in scores])
     sheet = Sheet(6.4, 0.62 + 0.3 * len(scores))
     with sheet as figure:
         axes = figure.subplots()
         for place, (_, score) in enumerate(scores):
-            if score.mean is not None:
+            colour = SAMPLES if place == 0 else INK
+            if score.mean is not None and score.mean >= floor:
                 error = 2 * (score.standard_error or 0.0)
-                colour = SAMPLES if place == 0 else INK
                 axes.errorbar([score.mean], [place], xerr=[error], fmt="o", color=colour, ms=5, capsize=2.5, lw=1.4)
+            elif score.mean is not None:
+                edge = axes.get_yaxis_transform()
+                axes.text(0.01, place, f"◂ {short(score.mean)}", transform=edge, color=colour, va="center")
         axes.set_yticks(range(len(scores)), [tidy(label, 40) for label, _ in scores])
         axes.set_ylim(len(scores) - 0.5, -0.5)
-        axes.set_xlabel("nats a row on held-out rows (bars: two standard errors); further right is better")
+        axes.set_xlabel("nats a row (bars: two standard errors); further right is better")
         axes.margins(x=0.08)
         axes.grid(axis="x", color=PALE, lw=0.6)
         ticks(axes.xaxis, most=8)
     return sheet.png
+
+
+def _floor(scores: Sequence[Score]) -> float:
+    """What lies lower would press the others together: four times as far behind the best as the median is."""
+    known = [(score.mean, score.standard_error or 0.0) for score in scores if score.mean is not None]
+    if not known:
+        return 0.0
+    means = [mean for mean, _ in known]
+    behind = max(max(means) - float(np.median(means)), 3 * max(error for _, error in known))
+    return max(means) - 4 * behind

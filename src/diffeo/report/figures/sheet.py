@@ -16,10 +16,13 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = ["DATA", "INK", "PALE", "SAMPLES", "Sheet", "data_uri", "short", "tidy"]
+from diffeo.report.words import shorten
+
+__all__ = ["DARK", "DATA", "INK", "NOISE", "PALE", "SAMPLES", "Sheet", "data_uri", "short", "tidy"]
 
 DATA, SAMPLES = "#7fa8cc", "#c2500a"  # blue and vermilion: told apart by every kind of colour vision, and in grey
-INK, PALE = "#3d4550", "#dde2e8"
+DARK = "#1f4e84"  # the data's blue, where it asks for a look
+INK, PALE, NOISE = "#3d4550", "#dde2e8", "#e6e9ed"
 _DPI = 150
 _STYLE: dict[Any, Any] = {
     "text.usetex": False,
@@ -60,12 +63,12 @@ def _drawable() -> frozenset[int]:
 
 
 def tidy(text: str, most: int = 80) -> str:
-    """A name as a picture can show it: one line, no control characters, a box for what the font lacks, cut at `most`.
+    """A name as a picture can show it: one line, no control characters, a box for what the font lacks, not too long.
 
     >>> tidy("price_$_and\\ncost"), tidy("a" * 100, 5), tidy("日 ok")
-    ('price_$_and□cost', 'aaaa…', '□ ok')
+    ('price_$_and□cost', 'aa…aa', '□ ok')
     """
-    shown = text if len(text) <= most else text[: most - 1] + "…"
+    shown = shorten(text, most)
     return "".join("□" if _hidden(letter) or ord(letter) not in _drawable() else letter for letter in shown)
 
 
