@@ -133,8 +133,8 @@ def explanation(f: Findings) -> list[str]:
     masses = [c.name for c in row if c.counts_as != "density"]
     said = [
         "The model gives every row a log-density, in nats (natural logarithms): the higher, the more usual the row. "
-        "The mean over rows that it did not learn from says how well it knows the data; one nat more means that a typical row is "
-        "2.7 times as likely."
+        "The mean over rows that it did not learn from says how well it knows the data; one nat more means that a "
+        "typical row is 2.7 times as likely."
     ]
     if dense:
         positive = f.model.mean is not None and f.model.mean > 0

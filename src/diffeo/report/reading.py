@@ -1,7 +1,8 @@
 """Readings: a deviation is called a fault only where it is certain and large.
 
-Certain: beyond what chance does once in a thousand, all columns together (Holm 1979), or three standard errors of a share. Large:
-limits on the Kolmogorov-Smirnov distance from uniform and on the deviation of the same numbers turned into a normal.
+Certain: beyond what chance does once in a thousand, all columns together (Holm 1979), or three standard errors of a
+share. Large: limits on the Kolmogorov-Smirnov distance from uniform, and on the deviation of the same numbers turned
+into a normal.
 """
 
 from __future__ import annotations
