@@ -365,8 +365,8 @@ def test_evidence_is_kept_and_made_anew_for_other_rows(model: Model, tmp_path: P
     assert least["row"] == int(np.nanargmin(scores)) + 1
     assert float(least["values"]["a"]) == mixed()["a"][least["row"] - 1]
     assert other["evidence"]["rows"] == np.isfinite(scores).sum()
-    assert "it never saw" not in other["verdict"]["sentence"]
-    with pytest.raises(DataError, match="keeps no row of the data; pass the data"):
+    assert "held out" not in other["verdict"]["sentence"]
+    with pytest.raises(DataError, match="keeps no row of the data; name the data"):
         model.report(folder=tmp_path, rows=True)
 
 

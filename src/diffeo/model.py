@@ -314,11 +314,11 @@ class Model:
         With `data` the scores, the evidence and the pictures are of these rows, else of those that the fit held out
         and saw. `rows`: show the values of the most and the least likely rows of `data`, too.
         """
+        if rows and data is None:
+            raise DataError("rows: the model keeps no row of the data; name the data whose rows are to be shown")
         target = folder or self.folder
         if target is None:
             raise ModelError("folder: this model is not saved; save it, or pass the folder to write the report into")
-        if rows and data is None:
-            raise DataError("rows: the model keeps no row of the data; pass the data whose rows are to be shown")
         findings = self.findings if data is None else self._findings_of(data, rows)
         if not self.schema.given_columns:
             samples = np.concatenate(list(self._drawn(SAMPLE_ROWS, None, 0)))
@@ -345,7 +345,7 @@ class Model:
         update = {"evidence": found, "rows_with_holes": int((~whole).sum())}
         update |= _extremes(log_prob, numbers, table.select(self.schema.names) if values else None)
         findings = findings.model_copy(update=update)
-        return findings.model_copy(update={"verdict": verdict(findings, held_out=False)})
+        return findings.model_copy(update={"verdict": verdict(findings)})
 
     def info(self) -> list[str]:
         """Lines that say what the model is."""

@@ -90,6 +90,7 @@ def of_other_rows(findings: Findings, schema: Schema, x: np.ndarray, log_prob: n
     return findings.model_copy(
         update={
             "data": name,
+            "held_out": False,
             "rows_valid": len(x),
             "model": score_of(log_prob),
             "baselines": tuple(baseline_of(label, log_prob, other) for label, other in _by_turns(x, schema)),

@@ -71,8 +71,8 @@ class FakeModel:
             count = min(1000, n - start)
             yield pa.table({"a": [float(seed or 0)] * count, "b": ["x"] * count})
 
-    def report(self, data: Any = None) -> Path:
-        return Path("model/report.html")
+    def report(self, data: Any = None, rows: bool = False) -> Path:
+        return Path("model", f"{data}-{rows}.html" if data else "report.html")
 
 
 @pytest.fixture

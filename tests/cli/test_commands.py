@@ -172,6 +172,8 @@ def test_sample_streams(fake: Any, run: Run, tmp_path: Path) -> None:
 
 def test_report_prints_the_path(fake: Any, run: Run) -> None:
     assert run("report", "m").stdout == "model/report.html\n"
+    assert run("report", "m", "d.csv").stdout == "model/d.csv-False.html\n"
+    assert run("report", "m", "d.csv", "--rows").stdout == "model/d.csv-True.html\n"
 
 
 def test_info(fake: Any, run: Run) -> None:

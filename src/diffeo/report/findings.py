@@ -167,6 +167,7 @@ class Findings(Record):
     rows_train: int
     rows_valid: int
     rows_with_holes: int = 0
+    held_out: bool = True  # the scored rows; False: those of other data that a report was asked about
     columns: tuple[ColumnFacts, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     bounds: tuple[str, ...] = ()

@@ -44,12 +44,9 @@ class _Reason(NamedTuple):
     weight: float = 0.0  # how far beyond the limit; the worst is said first
 
 
-def verdict(findings: Findings, held_out: bool = True) -> Verdict:
-    """Whether to trust the density, the sentence that says so, and every reason for and against it.
-
-    `held_out`: the rows were kept from the fit, and not merely named for a report.
-    """
-    reasons = sorted(_reasons(findings, held_out), key=lambda reason: -reason.weight)
+def verdict(findings: Findings) -> Verdict:
+    """Whether to trust the density, the sentence that says so, and every reason for and against it."""
+    reasons = sorted(_reasons(findings), key=lambda reason: -reason.weight)
     against = [reason for reason in reasons if reason.trust != "yes"]
     no = [reason for reason in against if reason.trust == "no"]
     rest = [reason.text for reason in reasons if reason.trust == "yes"]
@@ -58,13 +55,13 @@ def verdict(findings: Findings, held_out: bool = True) -> Verdict:
     elif against:
         trust, sentence = "with care", f"Trust it with care: {_joined([reason.text for reason in against[:3]])}."
     else:
-        trust, sentence = "yes", f"Trust it: {_rows(findings, held_out)}, {_joined(rest)}."
+        trust, sentence = "yes", f"Trust it: {_rows(findings)}, {_joined(rest)}."
     every = [reason.text for reason in (*no, *(r for r in against if r.trust != "no"))] + rest
     return Verdict(trust=trust, sentence=sentence, reasons=tuple(every))
 
 
-def _reasons(f: Findings, held_out: bool) -> Iterator[_Reason]:
-    yield from _too_few(f, held_out)
+def _reasons(f: Findings) -> Iterator[_Reason]:
+    yield from _too_few(f)
     yield from _impossible(f)
     yield from _against_simpler(f)
     if f.evidence is not None:
@@ -79,10 +76,10 @@ def _reasons(f: Findings, held_out: bool) -> Iterator[_Reason]:
 # What is looked at ---------------------------------------------------------------------------------------------------
 
 
-def _too_few(f: Findings, held_out: bool) -> Iterator[_Reason]:
+def _too_few(f: Findings) -> Iterator[_Reason]:
     n = f.model.n if f.evidence is None else f.evidence.rows
     if n < FEW:
-        said = "held out" if held_out else "looked at"
+        said = "held out" if f.held_out else "looked at"
         yield _Reason("with care", f"{_count(n, 'row')} {said} {'is' if n == 1 else 'are'} too few to tell", 8.0)
 
 
@@ -180,10 +177,10 @@ def _holes(f: Findings) -> Iterator[_Reason]:
 # Words ---------------------------------------------------------------------------------------------------------------
 
 
-def _rows(f: Findings, held_out: bool) -> str:
+def _rows(f: Findings) -> str:
     return (
-        f"on {_count(f.model.n, 'row')} it never saw"
-        if held_out
+        f"on {_count(f.model.n, 'row')} held out of training"
+        if f.held_out
         else f"on {_count(f.model.n, 'row')} of {_short(f.data)}"
     )
 
