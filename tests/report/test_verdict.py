@@ -99,8 +99,8 @@ def test_limits(fields: dict[str, Any], trust: str) -> None:
 def test_the_sentence_reads() -> None:
     assert verdict(found(ahead=17.2, error=0.3)).sentence == (
         "Trust it: on 2,000 rows held out of training, it is 17.2 nats a row above the best simpler density (Gaussian "
-        "mixture of 8 (BIC)), its regions hold what they should (90.0% in the 90% region), a classifier tells its samples from "
-        "data in 52% of cases, and every column is as in the data."
+        "mixture of 8 (BIC)), its regions hold what they should (90.0% in the 90% region), a classifier tells its "
+        "samples from data in 52% of cases, and every column is as in the data."
     )
     named = verdict(found().model_copy(update={"held_out": False})).sentence
     assert named.startswith("Trust it: on 2,000 rows of x.csv, it is")
