@@ -107,6 +107,11 @@ def test_regions_without_levels() -> None:
     assert said(0.842).said == "Too narrow: its 90% region holds 84.2% of the rows."
     assert said(0.842).regions[0][:3] == ("90%", ("84.2%", "0.6%"), "too few rows")
     assert said(0.96).word == "too wide"
+    off = [
+        Coverage(nominal=q, found=found, standard_error=0.003) for q, found in ((0.5, 0.66), (0.9, 0.91), (0.99, 0.96))
+    ]
+    passage = passages(Evidence(rows=2500, latents=(), regions=tuple(off)))[0]
+    assert passage.said == "Uneven: its 50% region holds 66.0%, its 99% region holds 96.0% of the rows."
 
 
 @pytest.mark.parametrize(
@@ -127,3 +132,19 @@ def test_holm_is_never_above_bonferroni() -> None:
     assert all(mine <= min(1.0, len(p) * each) for mine, each in zip(adjusted, p, strict=True))
     assert sorted(adjusted) == [adjusted[k] for k in sorted(range(5), key=lambda k: p[k])]
     assert holm([]) == []
+
+
+def test_one_small_p_value_among_many_columns_is_no_fault() -> None:
+    many = evidence(NAMES).latents
+    one = many[0].model_copy(update={"distance": 0.06, "p_value": 2e-4})
+    assert passages(Evidence(rows=2000, latents=(one,)))[0].fault
+    assert not passages(Evidence(rows=2000, latents=(one, *many[1:])))[0].fault
+    stretched = many[0].model_copy(update={"counts": (3,) * 20, "deviation": 1.35, "p_value": 0.5})
+    assert passages(Evidence(rows=60, latents=(stretched,)))[0].fault
+    assert not passages(Evidence(rows=60, latents=(stretched, *many[1:])))[0].fault
+
+
+def test_a_bulge_in_the_middle_is_too_wide() -> None:
+    (right,) = evidence(["a"]).latents
+    bulge = right.model_copy(update={"mean": -0.05, "deviation": 0.61, "distance": 0.253, "p_value": 0.0})
+    assert passages(Evidence(rows=2000, latents=(bulge,)))[0].word == "too wide"

@@ -409,7 +409,10 @@ def test_rows_of_other_data_are_not_called_held_out() -> None:
     assert "held out of training" in render(found)
     text = _text(render(found.model_copy(update={"held_out": False})))
     assert f"On {found.model.n} rows of table.csv" in text
-    assert f"{found.rows_valid} of this data" in text
+    assert f"{found.rows_valid} of this data, 0 with a missing cell" in text
+    assert f"{found.rows_valid} rows, none with a missing cell." in text
+    holes = _text(render(found.model_copy(update={"held_out": False, "rows_with_holes": 50})))
+    assert "50 of 200 rows (25.0%) have a missing cell. They were not scored" in holes
     for wrong in ("held-out", "held out", "said when to stop", "training row)", "training rows)"):
         assert wrong not in text, wrong
 

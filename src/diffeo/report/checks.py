@@ -216,9 +216,10 @@ def _regions(e: Evidence) -> Passage:
         word, fault = reading.word(weak, _KINDS_FAR), fault or reading.fault
         said = _single(e.levels, reading, weak, _RARE) if reading.certain or weak else said
     if off:
-        worst = max(off, key=lambda region: abs(region.found - region.nominal))
-        word = "too narrow" if worst.found < worst.nominal else "too wide"
-        said = f"{word.capitalize()}: its {_share(worst.nominal)} region holds {percent(worst.found)} of the rows."
+        ways = {region.found < region.nominal for region in off}
+        word = "uneven" if len(ways) > 1 else "too narrow" if True in ways else "too wide"
+        held = (f"its {_share(region.nominal)} region holds {percent(region.found)}" for region in off)
+        said = f"{word.capitalize()}: {', '.join(held)} of the rows."
     return Passage(
         "The regions of highest density",
         word,

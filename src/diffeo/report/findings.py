@@ -231,8 +231,8 @@ class Findings(Record):
 
     @property
     def rows(self) -> int:
-        """All rows of the data: used and with holes."""
-        return self.rows_train + self.rows_valid + self.rows_with_holes
+        """All rows of the data: used and with holes; those learned from are no part of other data."""
+        return (self.rows_train if self.held_out else 0) + self.rows_valid + self.rows_with_holes
 
 
 def score_of(log_prob: np.ndarray, weights: np.ndarray | None = None) -> Score:

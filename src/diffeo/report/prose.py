@@ -96,8 +96,8 @@ def warnings(f: Findings) -> list[str]:
         worst = sorted((c for c in f.columns if c.missing), key=lambda c: -c.missing)[:4]
         where = f" Most are in {listed([f'{named(c.name, 40)} ({c.missing:,})' for c in worst])}." if worst else ""
         said.append(
-            f"{f.rows_with_holes:,} of {counted(f.rows, 'row')} ({share:.1%}) have a missing cell. They were neither "
-            f"trained on nor scored: this is the density of complete rows.{where}"
+            f"{f.rows_with_holes:,} of {counted(f.rows, 'row')} ({share:.1%}) have a missing cell. They were "
+            f"{'neither trained on nor' if f.held_out else 'not'} scored: this is the density of complete rows.{where}"
         )
     if f.model.minus_infinite:
         said.append(
@@ -210,5 +210,5 @@ def details(f: Findings) -> list[tuple[str, str]]:
 
 def _all_rows(f: Findings) -> str:
     if not f.held_out:
-        return f"{f.rows_train:,} trained on; {f.rows_valid:,} of this data"
+        return f"{f.rows_train:,} trained on; {f.rows:,} of this data, {f.rows_with_holes:,} with a missing cell"
     return f"{f.rows_train:,} trained on, {f.rows_valid:,} held out, {f.rows_with_holes:,} with a missing cell"

@@ -38,6 +38,8 @@ LARGE_SPREAD = 0.15  # of a deviation from 1: intervals too short by an eighth
 _FULL = 10  # rows that a bar of a picture should hold
 WEAK = 0.15  # rows too few to see a distance below this show nothing, rather than that all is fine
 
+_PART = 0.3  # of the distance, that a shift or a stretch must explain to be named
+
 KINDS = {
     "apart": "too narrow",
     "close": "too wide",
@@ -111,9 +113,9 @@ def kinds_of(u: Uniformity) -> tuple[str, ...]:
     """
     moved, stretched = 0.4 * u.mean, 0.24 * (u.deviation - 1)
     found = []
-    if abs(stretched) > 0.4 * u.distance:
+    if abs(stretched) > _PART * u.distance:
         found.append("apart" if stretched > 0 else "close")
-    if abs(moved) > 0.4 * u.distance:
+    if abs(moved) > _PART * u.distance:
         found.append("up" if moved > 0 else "down")
     return tuple(found) or ("shape",)
 
