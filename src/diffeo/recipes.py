@@ -27,7 +27,7 @@ from diffeo.units import Unit, units
 __all__ = ["RECIPES", "Plan", "build", "least_numbers", "members", "plan", "settings"]
 
 MOST_MEMBERS = 8
-EPOCHS_OF_A_MEMBER = 60  # after which small tables no longer gain
+EPOCHS_OF_A_MEMBER = 120  # a few learned for long beat many learned for half as long
 ROWS_OF_MEMBERS = 100_000  # rows an epoch of all members together, where there is no budget
 
 
@@ -145,8 +145,8 @@ def members(config: FitConfig, n: int, d: int, seconds: float | None, most: int)
     """How many densities of n rows of d numbers to average: as many as can be learned in so many seconds, by a rough
     model of what a step of one costs; a function of the numbers alone and not of a clock, as a run can be repeated.
 
-    >>> [members(FitConfig(), n, 3, 120.0, 32) for n in (300, 20_000, 500_000)]
-    [8, 4, 1]
+    >>> [members(FitConfig(), n, 3, 120.0, 32) for n in (300, 15_000, 500_000)]
+    [8, 3, 1]
     """
     if config.recipe != "auto":
         if config.members is not None:
@@ -164,7 +164,7 @@ def members(config: FitConfig, n: int, d: int, seconds: float | None, most: int)
 
 
 def _width(config: FitConfig, n: int) -> int:
-    return config.hidden or (128 if n >= 20_000 else 64)
+    return config.hidden or (128 if n >= 10_000 else 64)
 
 
 def plan(
