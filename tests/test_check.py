@@ -1,4 +1,4 @@
-"""The check of a fitted model: a healthy one passes whatever its recipe, and every sabotage is caught where it should."""
+"""The check of a fitted model: a healthy one passes, and every sabotage is caught where it should be."""
 
 import copy
 from collections.abc import Callable, Iterator

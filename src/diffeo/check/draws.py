@@ -18,14 +18,13 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
 from diffeo.check.lines import FALSE_ALARM, Line, most_errors, skip, worst
-from diffeo.check.mass import NO_CODES, draws_at, log_prob, mixture_of
+from diffeo.check.mass import NO_CODES, log_prob, mixture_of
 from diffeo.check.stairs import NO_NUMBERS
 from diffeo.check.subject import DRAWS, Subject
 from diffeo.rows import Rows
 
 __all__ = ["drawn_by_the_density"]
 
-PLACES = 4  # rows that numbers are drawn given
 NARROW = 0.5  # of the covariance of the nearest draws: a density at one place
 NEAR = 0.1  # of the draws are the nearest
 ENOUGH = 50.0  # draws expected in an overlap, or the variance of a count, from which a mean is as good as normal
@@ -179,7 +178,7 @@ def _numbers_overlap(s: Subject) -> Line:
     if not s.numbers:
         return skip(name, NO_NUMBERS)
     found, said = [], []
-    for i, (context, drawn) in enumerate(draws_at(s, PLACES)):
+    for i, (context, drawn) in enumerate(s.draws):
         if not drawn.isfinite().all():
             return Line(name, math.nan, 0.0, "draws are no numbers")
         fitted, kept = drawn.double().chunk(2)

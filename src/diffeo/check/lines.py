@@ -18,7 +18,7 @@ class Line(Row):
     """One property. `place`: where the largest error was seen; `skipped`: why the property could not be looked at.
 
     >>> print(Line("masses sum to 1", 2e-7, 1e-6, "column cut"))
-    ok       masses sum to 1                                2e-07 (at most 1e-06) column cut
+    ok       masses sum to 1                                     2e-07 (at most 1e-06) column cut
     """
 
     place: str = ""
@@ -35,9 +35,9 @@ class Line(Row):
 
     def __str__(self) -> str:
         if self.skipped:
-            return f"{self.outcome:<8} {self.name:<43} {self.skipped}"
+            return f"{self.outcome:<8} {self.name:<47} {self.skipped}"
         return (
-            f"{self.outcome:<8} {self.name:<43} {self.error:9.2g} (at most {self.tolerance:.2g}) {self.place}".rstrip()
+            f"{self.outcome:<8} {self.name:<47} {self.error:9.2g} (at most {self.tolerance:.2g}) {self.place}".rstrip()
         )
 
 

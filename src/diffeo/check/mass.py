@@ -18,12 +18,11 @@ from diffeo.bases import LOG_2PI
 from diffeo.check.lines import Line, skip, worst
 from diffeo.check.slopes import differences
 from diffeo.check.stairs import NO_ANGLES, NO_NUMBERS
-from diffeo.check.subject import DRAWS, Subject
+from diffeo.check.subject import DRAWS, PLACES, Subject
 from diffeo.masses import Masses
 
-__all__ = ["NO_CODES", "draws_at", "integrals", "mixture_of"]
+__all__ = ["NO_CODES", "integrals", "log_prob", "mixture_of"]
 
-PLACES = 3  # rows whose codes, angles and given columns the numbers are conditioned on
 WHOLE = 1e-3  # how far a total may be from 1
 SUMMED = 1e-5  # the same of masses, which are added up exactly
 SURE = 0.02  # how far an estimate of it may be, however sure it is
@@ -44,16 +43,6 @@ def integrals(s: Subject) -> Iterator[Line]:
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------
-
-
-def draws_at(s: Subject, places: int) -> list[tuple[Tensor | None, Tensor]]:
-    """Draws of the numbers in unit spread, about DRAWS in all, given what each of some rows has before its numbers:
-    (context [1, c], draws [n, d]) a row; or, if nothing stands before them, of the numbers alone."""
-    context = s.context(s.features[:places])
-    if context is None:
-        return [(None, s.flow.sample(DRAWS, None, s.generator(2)))]
-    draws = s.flow.sample(DRAWS // len(context), context, s.generator(2))
-    return [(context[i : i + 1], draws[:, i]) for i in range(len(context))]
 
 
 def log_prob(s: Subject, u: Tensor, context: Tensor | None) -> Tensor:
@@ -78,7 +67,7 @@ def _numbers(s: Subject) -> Iterator[Line]:
 def _largest(s: Subject, name: str, ways: tuple[Way, ...], else_: str) -> Line:
     """Given a few rows, the largest error in terms of what it may be, by the first of the ways that says something."""
     lines = []
-    for context, draws in draws_at(s, PLACES):
+    for context, draws in s.draws:
         if not draws.isfinite().all():
             return Line(name, math.nan, WHOLE, "draws are no numbers")
         found = next((outcome for way in ways if (outcome := way(s, context, draws))), None)

@@ -24,10 +24,11 @@ from diffeo.transforms import Chain
 if TYPE_CHECKING:
     from diffeo.model import Model
 
-__all__ = ["DRAWS", "ROWS", "Subject", "relative"]
+__all__ = ["DRAWS", "PLACES", "ROWS", "Subject", "relative"]
 
 ROWS = 1000  # rows that a check looks at
 DRAWS = 20_000  # rows that it draws from each factor of the density
+PLACES = 3  # rows whose codes, angles and given columns those of the numbers are conditioned on
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,16 @@ class Subject:
     def features(self) -> Tensor:
         """What each row's numbers are given, [n, c]."""
         return self.density.features(self.rows).detach()
+
+    @cached_property
+    def draws(self) -> list[tuple[Tensor | None, Tensor]]:
+        """Draws of the numbers in unit spread, about DRAWS in all, given what each of PLACES rows has before its
+        numbers: (context [1, c], draws [n, d]) a row; or, if nothing stands before them, of the numbers alone."""
+        context = self.context(self.features[:PLACES])
+        if context is None:
+            return [(None, self.flow.sample(DRAWS, None, self.generator(2)))]
+        draws = self.flow.sample(DRAWS // len(context), context, self.generator(2))
+        return [(context[i : i + 1], draws[:, i]) for i in range(len(context))]
 
     def context(self, features: Tensor) -> Tensor | None:
         """What the flow of the numbers takes of features [n, c]."""
