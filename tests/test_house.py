@@ -21,6 +21,7 @@ ROOMS = [
     {"studies"},
     {"adapters"},
     {"uses"},
+    {"check"},
     {"model"},
     {"fitting", "seen"},
     {"resume"},

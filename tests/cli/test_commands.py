@@ -77,7 +77,13 @@ def test_misspelt_words_get_a_hint(run: Run) -> None:
 )
 def test_faults_are_one_line_with_their_code(fake: Any, run: Run, table: Path, fault: Exception, code: int) -> None:
     fake.raises = fault
-    for words in (["score", "m", table], ["fit", table, "-o", "m", "-q"], ["info", "m"], ["report", "m"]):
+    for words in (
+        ["score", "m", table],
+        ["fit", table, "-o", "m", "-q"],
+        ["info", "m"],
+        ["report", "m"],
+        ["check", "m"],
+    ):
         done = run(*words)
         assert done.exit_code == code
         assert done.stdout == ""
@@ -174,6 +180,29 @@ def test_report_prints_the_path(fake: Any, run: Run) -> None:
     assert run("report", "m").stdout == "model/report.html\n"
     assert run("report", "m", "d.csv").stdout == "model/d.csv-False.html\n"
     assert run("report", "m", "d.csv", "--rows").stdout == "model/d.csv-True.html\n"
+
+
+def test_check_says_a_line_a_property_and_fails_with_1(fake: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffeo.check.lines import Line
+
+    good, bad = Line("totals", 1e-9, 1e-3, "column a"), Line("draws", float("nan"), 5.0, "a\nb")
+    monkeypatch.setattr("diffeo.check.check_lines", lambda model, data, seed: iter([good, bad, skip]))
+    skip = Line("angles", 0.0, 0.0, skipped="no angles")
+    done = run("check", "m")
+    assert done.exit_code == 1
+    assert [line[:8].strip() for line in done.stdout.splitlines()] == ["ok", "FAIL", "skipped"]
+    assert done.stdout.splitlines()[1].endswith("a\\nb")
+    assert done.stderr == "diffeo: 1 of 3 properties fail: draws\n"
+    done = run("check", "m", "--json")
+    assert done.exit_code == 1
+    found = strictly(done.stdout)
+    assert found["ok"] is False
+    assert [(each["outcome"], each["error"]) for each in found["properties"]] == [
+        ("ok", 1e-9),
+        ("fail", None),
+        ("skipped", None),
+    ]
+    assert found["properties"][2]["reason"] == "no angles"
 
 
 def test_info(fake: Any, run: Run) -> None:

@@ -1,6 +1,7 @@
 """The real thing, once: a table fitted by the command, then scored, sampled, reported and asked about."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,23 @@ def test_report_and_info(fitted: Any) -> None:
     assert json.loads(diffeo("info", model, "--json"))["recipe"] == "auto"
 
 
+def test_check_holds(fitted: Any) -> None:
+    table, model, _ = fitted
+    lines = diffeo("check", model, table).splitlines()
+    assert all(line.startswith(("ok ", "skipped ")) for line in lines)
+    assert len(lines) > 25
+
+
+def test_a_damaged_model_is_no_model_to_check(fitted: Any, tmp_path: Path) -> None:
+    table, model, _ = fitted
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model, damaged)
+    weights = next(damaged.glob("weights-*"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert "sha256 differs" in refused("check", damaged, table)
+    assert "no such folder" in refused("check", tmp_path / "nothing")
+
+
 def test_bad_input_is_one_line(fitted: Any, tmp_path: Path) -> None:
     table, model, _ = fitted
     assert "--overwrite" in refused("fit", table, "-o", model, "-q", "--epochs", "1")
@@ -89,3 +107,4 @@ def test_bad_input_is_one_line(fitted: Any, tmp_path: Path) -> None:
     assert "nothing" in refused("info", tmp_path / "nothing")
     (tmp_path / "short.csv").write_text("b_v,ra_rad\n0.5,1\n")
     assert "'M_hp'" in refused("score", model, tmp_path / "short.csv")
+    assert "'M_hp'" in refused("check", model, tmp_path / "short.csv")

@@ -118,6 +118,15 @@ def test_samples_land_on_grids_levels_and_supports(seed: int, spread: float) -> 
 SAMPLED = Schema.infer(TABLE, kinds=KINDS_ASKED | {"positive": "continuous"})
 
 
+def test_whole_numbers_beyond_the_levels_come_back() -> None:
+    """They can be scored and given, so decoding must not turn them into the last level; a draw off the grid is."""
+    schema = Schema.infer(pa.table({"year": list(range(2000, 2010)) * 30, "x": np.arange(300) ** 0.5}))
+    assert schema["year"].kind == "integer"
+    other = pa.table({"year": [1990, 2005, 2015], "x": [0.5, 1.5, 2.5]})
+    assert schema.decode(schema.encode(other)).equals(other)
+    assert schema.decode(np.array([[2015.3, 0.5], [1990.2, 0.5]]))["year"].to_pylist() == [2009, 2000]
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(

@@ -134,16 +134,19 @@ def _inside(column: Column, x: np.ndarray, first_row: int) -> np.ndarray:
 def _restored(column: Column, x: np.ndarray) -> np.ndarray:
     """Values x [n] brought onto the grid and into the support of the column; what lies there already stays as it is."""
     v = np.array(x, float)
+    there = np.zeros(v.shape, bool)  # on the grid, where an integer may lie beyond its levels
     if column.grid is not None:
         snapped = column.grid.snap(v)
-        v = np.where(np.abs(v - snapped) <= column.grid.slack, v, snapped)
+        there = np.abs(v - snapped) <= column.grid.slack
+        v = np.where(there, v, snapped)
         if column.positive and column.grid.warp == "identity":
             least = column.grid.value(np.array([np.ceil(0.5 - column.grid.offset / column.grid.step - 1e-9)]))[0]
             v = np.where((v < least - column.grid.slack) & ~np.isin(v, column.atoms), least, v)
     if column.kind == "integer":
         first, last = float(column.levels[0]), float(column.levels[-1])
         slack = column.grid.slack if column.grid is not None else 0.0
-        v = np.where(v < first - slack, first, np.where(v > last + slack, last, v))
+        nearest = np.where(v < first - slack, first, np.where(v > last + slack, last, v))
+        v = np.where(there, v, nearest)
     if column.bounds is not None:
         v = np.clip(v, *column.bounds)
     if column.period is not None and column.low is not None and column.high is not None:
