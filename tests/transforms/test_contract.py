@@ -81,7 +81,7 @@ class Faulty(Transform):
     {
         "sign": "log_det is autograd's",
         "term": "log_det is autograd's",
-        "batch": "rows do not depend on the batch",
+        "batch": "rows do not depend on their batch mates",
         "noise": "random state untouched",
         "in place": "inputs and weights unchanged",
         "clamp": "round trip z -> x -> z",
