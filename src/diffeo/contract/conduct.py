@@ -151,7 +151,7 @@ def _side_effects(trial: Trial) -> Iterator[Line]:
 
 
 def _numpy_state() -> bytes:
-    return bytes(np.random.get_state(legacy=True)[1].tobytes())  # type: ignore[index, union-attr]  # noqa: NPY002
+    return bytes(np.random.get_state(legacy=True)[1].tobytes())  # type: ignore[index]  # noqa: NPY002
 
 
 def _globals() -> tuple[object, ...]:
