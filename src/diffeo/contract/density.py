@@ -26,9 +26,9 @@ def check_density(
     """Check a density of vectors, given one row of context [1, c] if it takes one.
 
     Its integral is 1 (one or two dimensions: by quadrature on a grid that reaches 80 000 spreads out, to ``tolerance``;
-    three to eight: by importance sampling, to 5 standard errors or 2 %), and its sampler draws from it: for a density h
-    ``width`` spreads of the draws wide, the mean of h(x)/p(x) over the draws is 1 within 5 standard errors. No draw lies
-    on a clamp, and in one dimension no more repeat than float32 lets, in several none.
+    three to eight: by importance sampling, to 5 standard errors or 2 %), and its sampler draws from it: for a density
+    h, ``width`` spreads of the draws wide, the mean of h(x)/p(x) over the draws is 1 within 5 standard errors. No draw
+    lies on a clamp, and in one dimension no more repeat than float32 lets, in several none.
 
     >>> from diffeo.bases import StandardNormal
     >>> check_density(StandardNormal(1)).ok
