@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from diffeo.contract.report import Line, largest, relative
+from diffeo.contract.report import Line, largest
 from diffeo.contract.trial import ULPS, Trial, outcomes
 
 __all__ = ["numbers"]
@@ -23,24 +23,21 @@ def numbers(trial: Trial) -> Iterator[Line]:
 
 
 def _round_trips(trial: Trial) -> Iterator[Line]:
-    """Forward or backward error, whichever is smaller: a steep or a flat map is not to blame for its slope."""
+    """There and back in the dtype asked for; less what a rounding on the way does to the way back."""
     t, t64, context = trial.t, trial.t64, trial.c
-    there: list[tuple[str, Callable, Callable, Callable, Callable, Tensor]] = [
-        ("x -> z -> x", t, t.inverse, t64, t64.inverse, trial.x),
-        ("z -> x -> z", t.inverse, t, t64.inverse, t64, trial.z),
+    there: list[tuple[str, Callable, Callable, Callable, Tensor]] = [
+        ("x -> z -> x", t, t.inverse, t64.inverse, trial.x),
+        ("z -> x -> z", t.inverse, t, t64, trial.z),
     ]
     closeness = (1e-8 if trial.dtype == torch.float64 else 1e-3) * trial.layers
-    for name, go, back, exact_go, exact_back, start in there:
+    for name, go, back, exact_back, start in there:
         middle, log_det = go(start, context)
         end, log_back = back(middle, context)
         gap = torch.cat([(end.double() - start.double()).abs().flatten(1), (log_det + log_back).abs()[:, None]], 1)
         scale = torch.cat([start.double().flatten(1), log_det[:, None]], 1).abs().clamp(min=1)
         allowed = torch.full_like(scale, trial.slack)
         allowed[:, -1] = closeness
-        forward = trial.unexplained(gap, scale, allowed, exact_back, middle, context)
-        again, exact_log_det = exact_go(end.detach().double(), None if context is None else context.double())
-        backward = torch.cat([relative(again, middle).flatten(1), (exact_log_det + log_back).abs()[:, None]], 1)
-        error = torch.minimum(forward, backward)
+        error = trial.unexplained(gap, scale, allowed, exact_back, middle, context)
         yield f"round trip {name}", largest(error[:, :-1]), trial.slack
         yield f"log_dets sum to zero {name}", largest(error[:, -1]), closeness
 

@@ -57,7 +57,8 @@ class Trial:
         return gap.clamp(min=0) / scale.detach()
 
     def _blur(self, step: Callable, point: Tensor, context: Tensor | None) -> Tensor:
-        """What errors of ``slack`` do to each outcome [d + 1] of one row, to first order."""
+        """What errors of ``slack`` do to each outcome [d + 1] of one row: to first order, and for the point, beside
+        which a flat stretch may begin, also by what is found at either side."""
         given = [v.detach().double().requires_grad_() for v in (point, context) if v is not None]
         weights = [p for p in self.t64.parameters() if p.requires_grad]
         sizes = [*(v.detach().abs().clamp(min=1) for v in given), *(p.detach().abs() for p in weights)]
@@ -69,7 +70,14 @@ class Trial:
             )
             parts = [(g.abs() * size).sum() for g, size in zip(slopes, sizes, strict=True) if g is not None]
             blurs.append(self.slack * torch.stack(parts).sum())
-        return torch.stack(blurs)
+        return torch.stack(blurs) + self._beside(step, *(v.detach() for v in given))
+
+    def _beside(self, step: Callable, point: Tensor, *context: Tensor) -> Tensor:
+        """Changes of the outcomes [d + 1] as each coordinate goes ``slack`` up or down, the greater, summed."""
+        moves = self.slack * torch.diag(point.flatten().abs().clamp(min=1))
+        points = torch.cat([point.flatten() + moves, point.flatten() - moves]).view(-1, *point.shape[1:])
+        found = outcomes(step(points, *(c.expand(len(points), -1) for c in context)))
+        return (found - outcomes(step(point, *context))).abs().unflatten(0, (2, -1)).amax(0).sum(0).nan_to_num(0.0)
 
 
 def outcomes(found: tuple[Tensor, Tensor]) -> Tensor:
