@@ -96,7 +96,7 @@ class Faulty(Transform):
         "batch": "rows do not depend on their batch mates",
         "noise": "random state untouched",
         "in place": "inputs and weights unchanged",
-        "clamp": "round trip x -> z -> x",
+        "clamp": "round trip z -> x -> z",
         "not onto": "round trip z -> x -> z",
         "nan": "finite values far outside the data",
         "dtype": "dtypes follow the input",

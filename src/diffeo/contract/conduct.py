@@ -56,8 +56,8 @@ def _batch_mates(trial: Trial) -> Iterator[Line]:
     yield "a NaN row leaves the others alone", not same(outcome(spoiled), clean), 0.0
     yield "an outlier leaves the others alone", not same(outcome(far), clean), 0.0
     if trial.c is not None and len(trial.x):
-        z, log_det = trial.t(trial.x, trial.c)
-        yield "context is looked at", same(trial.t(trial.x, trial.c + 1), (z, log_det)), 0.0
+        plain, moved = ([*trial.t(trial.x, c), *trial.t.inverse(trial.z, c)] for c in (trial.c, trial.c + 1))
+        yield "context is looked at", same(plain, moved), 0.0
 
 
 def _layouts(trial: Trial) -> Iterator[Line]:

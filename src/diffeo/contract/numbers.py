@@ -23,7 +23,8 @@ def numbers(trial: Trial) -> Iterator[Line]:
 
 
 def _round_trips(trial: Trial) -> Iterator[Line]:
-    """There and back in the dtype asked for; less what a rounding on the way does to the way back."""
+    """There and back in the dtype asked for; less what a rounding on the way does to the way back. Where z tells
+    little of x, it will do that x' is sent to z; but every z must come back, lest an inverse clamp."""
     t, t64, context = trial.t, trial.t64, trial.c
     there: list[tuple[str, Callable, Callable, Callable, Tensor]] = [
         ("x -> z -> x", t, t.inverse, t64.inverse, trial.x),
@@ -38,8 +39,18 @@ def _round_trips(trial: Trial) -> Iterator[Line]:
         allowed = torch.full_like(scale, trial.slack)
         allowed[:, -1] = closeness
         error = trial.unexplained(gap, scale, allowed, exact_back, middle, context)
+        if start is trial.x:
+            error = torch.minimum(error, _backward(trial, end, middle, log_back, allowed))
         yield f"round trip {name}", largest(error[:, :-1]), trial.slack
         yield f"log_dets sum to zero {name}", largest(error[:, -1]), closeness
+
+
+def _backward(trial: Trial, end: Tensor, middle: Tensor, log_back: Tensor, allowed: Tensor) -> Tensor:
+    """How far the exact transform of x' [n, *event] is from z, and its log_det from minus the inverse's: [n, d + 1]."""
+    exact = outcomes(trial.t64(end.double(), None if trial.c is None else trial.c.double()))
+    wanted = outcomes((middle, -log_back))
+    scale = wanted.abs().clamp(min=1)
+    return trial.unexplained((exact - wanted).abs(), scale, allowed, trial.t64, end, trial.c)
 
 
 def _jacobian(trial: Trial) -> Iterator[Line]:
