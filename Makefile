@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/data),)
 export DIFFEO_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow bench-quality lint format docs setup clean
+.PHONY: demo test test-slow test-faults bench-quality lint format docs setup clean
 
 demo: setup  ## fit the embedded star catalogue, score, sample, report
 	@mkdir -p demo
@@ -25,6 +25,9 @@ test: lint  ## what must pass before a change is taken in
 
 test-slow: setup  ## the heavy checks
 	$(PYTEST) -m slow --timeout 0
+
+test-faults: setup  ## are faults caught? each planted in a copy, the contract tests run until one fails
+	$(PYTHON_HERE) scripts/faults.py
 
 bench-quality: setup  ## mixture, kernel density, zuko and diffeo on fixed splits; diffeo on raw tables (hours)
 	$(PYTHON_HERE) -m pip install -q -e '.[bench]'

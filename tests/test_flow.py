@@ -2,6 +2,7 @@
 
 import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import scipy.stats
@@ -10,6 +11,7 @@ import torch
 from diffeo import bases, flow, nets, scalars
 from diffeo import transforms as T
 from diffeo.contract import check_density
+from diffeo.errors import DataError
 from diffeo.flow import Flow, Mixture
 from diffeo.transforms import Partition
 
@@ -136,6 +138,8 @@ def test_the_draw_is_the_generators_whatever_the_pieces(monkeypatch: pytest.Monk
     whole = GIVEN.sample(50, context, generator(3))
     monkeypatch.setattr(flow, "CHUNK", 16)
     pieces = GIVEN.sample(50, context, generator(3))
+    assert torch.equal(pieces, GIVEN.sample(50, context, generator(3)))
+    # the pieces' size is a constant of the library; were it another, matrix products would sum in another order
     torch.testing.assert_close(pieces, whole, rtol=1e-6, atol=1e-5)
     assert torch.equal(before, torch.random.get_rng_state())
 
@@ -256,3 +260,113 @@ def test_flow_exports_and_maps() -> None:
     torch.testing.assert_close(torch.func.vmap(lambda row: PLAIN(row[None])[0])(x), expected, rtol=1e-4, atol=1e-4)
     exported = torch.export.export(PLAIN, (x,)).module()
     torch.testing.assert_close(exported(x), expected)
+
+
+HARD = {  # what training may meet
+    "one row": torch.ones(1, 2),
+    "constant": torch.full((8, 2), 3.0),
+    "zeros": torch.zeros(8, 2),
+    "subnormal": torch.full((8, 2), 1e-42),
+    "outlier": torch.cat([torch.randn(7, 2, generator=generator()), torch.full((1, 2), 1e20)]),
+    "huge": torch.full((8, 2), -3e38),
+    "infinite": torch.tensor([[math.inf, 0.0], [0.0, 1.0]]),
+    "no row": torch.zeros(0, 2),
+    "at the bound": torch.tensor([[8.0, -8.0], [-8.0, 8.0]]),
+    "a missing value": torch.tensor([[math.nan, 0.0], [0.0, 1.0]]),
+}
+
+
+@pytest.mark.parametrize("rows", HARD.values(), ids=HARD)
+def test_a_step_on_a_hard_batch_leaves_finite_weights(rows: torch.Tensor) -> None:
+    """Of the rows that are possible; what the loss is then worth is not the question."""
+    made = build(2, base=bases.StudentT(2))
+    made.on_nan = "nan"
+    optimizer = torch.optim.SGD(made.parameters(), lr=1e-3)
+    log_prob = made(rows)
+    possible = log_prob.isfinite()
+    (-log_prob.where(possible, 0.0).sum()).backward()
+    optimizer.step()
+    assert all(parameter.isfinite().all() for parameter in made.parameters())
+    assert made(torch.zeros(1, 2)).isfinite().all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+def test_a_bad_row_changes_no_gradient(bad: float) -> None:
+    """Of the weights and of the other rows, bit for bit, where that row does not count."""
+    made = Flow(build(2).transform, bases.StudentT(2), on_nan="nan")
+    x = torch.randn(6, 2, generator=generator())
+    found = []
+    for value in (0.5, bad):
+        spoiled = x.clone()
+        spoiled[2, 1] = value
+        spoiled.requires_grad_()
+        log_prob = made(spoiled)
+        others = torch.cat([log_prob[:2], log_prob[3:]])
+        slopes = torch.autograd.grad(others.sum(), [spoiled, *made.parameters()])
+        found.append([others, *slopes])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_log_probs_do_not_depend_on_batch_mates() -> None:
+    """For a batch of one size to the last bit, across sizes to 1e-5."""
+    made, x = build(3, context=2), torch.randn(64, 3, generator=generator())
+    context = torch.randn(64, 2, generator=generator(1))
+    expected = made(x, context)
+    other, around = x.clone(), context.clone()
+    other[1:], around[1:] = 9 * x[1:].flip(0), context[1:].flip(0)
+    assert torch.equal(made(other, around)[0], expected[0])
+    for n in (1, 7, 33):
+        torch.testing.assert_close(made(x[:n], context[:n]), expected[:n], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_half_precision_rows_are_worth_what_float32_says(half: torch.dtype) -> None:
+    """log_prob of them is float32's of the same numbers to 1e-4, through several layers."""
+    made = Flow(T.Chain(*build(2, layers=3).transform.transforms[1:]), bases.StandardNormal(2))
+    x = torch.randn(50, 2, generator=generator()).to(half)
+    torch.testing.assert_close(made(x), made(x.float()), rtol=1e-4, atol=1e-4)
+    assert made(x).dtype == torch.float32
+
+
+def test_integers_and_other_numbers_are_never_guessed_at() -> None:
+    for dtype in (torch.int32, torch.uint8, torch.bool, torch.complex128):
+        with pytest.raises(DataError, match=f"x: expected floating-point numbers, got {dtype}"):
+            PLAIN(torch.zeros(2, 2).to(dtype))
+
+
+def test_looking_changes_nothing() -> None:
+    """Scores, noise, printing and copying leave the weights and the random state as they were."""
+    made = build(2, base=bases.GaussianMixture(2, 2, generator=generator()))
+    weights = {name: value.clone() for name, value in made.state_dict().items()}
+    before = torch.random.get_rng_state()
+    first = made(X)
+    made.to_latent(X), made.trace(X), repr(made), str(made.distribution()), copy.deepcopy(made)
+    made.load_state_dict(made.state_dict())
+    made.sample(5, generator=generator())
+    assert torch.equal(made(X), first)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(value, weights[name]) for name, value in made.state_dict().items())
+
+
+def test_threads_share_a_flow() -> None:
+    """Eight at a time, each with its own rows and generator: bit for bit as one after another."""
+    rows = [torch.randn(20, 2, generator=generator(i)) for i in range(8)]
+
+    def work(i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return PLAIN(rows[i]).detach(), PLAIN.sample(20, generator=generator(i))
+
+    expected = [work(i) for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(work, [i % 8 for i in range(80)]))
+    for i, (log_prob, x) in enumerate(found):
+        assert torch.equal(log_prob, expected[i % 8][0])
+        assert torch.equal(x, expected[i % 8][1])
+
+
+def test_float64_draws_of_a_float64_flow() -> None:
+    made = build(2, context=1).double()
+    context = torch.zeros(2, 1, dtype=torch.float64)
+    x, log_prob = made.sample_and_log_prob(5, context, generator())
+    assert x.dtype == log_prob.dtype == made.sample(5, context, generator()).dtype == torch.float64
+    assert made.to_latent(x[:, 0], context[:1].expand(5, -1)).dtype == torch.float64
+    torch.testing.assert_close(log_prob[:, 1], made(x[:, 1], context[1:].expand(5, -1)), rtol=1e-9, atol=1e-9)

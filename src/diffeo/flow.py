@@ -79,6 +79,7 @@ class Flow(Density):
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density in nats of x [n, *event] given context [n, c]: [n], of x's dtype, never below float32."""
         self._check(x, context, "x", self.event_shape)
+        x = x.to(working_dtype(x))  # half precision would be rounded anew after every layer
         rows = x.flatten(1)
         finite = rows.isfinite().all(1)
         z, log_det = self.transform(torch.where(_along(finite, x), x, 0.0), context)

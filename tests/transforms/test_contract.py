@@ -27,6 +27,16 @@ def test_contract(case: Case, dtype: torch.dtype) -> None:
     assert report.ok, f"\n{report}"
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.skip], ids=lambda case: case.name)
+def test_exemptions_are_needed(case: Case) -> None:
+    """What is exempted is a property that there is, and fails where it is looked at; in one dtype at least."""
+    failing: set[str] = set()
+    for dtype in (torch.float64, torch.float32):
+        report = contract.check_transform(case.transform(), event_shape=case.event, dtype=dtype, inputs=case.rows())
+        failing |= {row.name for row in report.failures}
+    assert failing == set(case.skip)
+
+
 def test_every_transform_is_a_case() -> None:
     def concrete(kind: type) -> set[type]:
         own = set() if inspect.isabstract(kind) or kind.__name__.startswith("_") else {kind}
@@ -54,6 +64,7 @@ class Faulty(Transform):
             "noise": lambda: (2 * x + 0 * torch.rand(()), log_det),
             "in place": lambda: (self.spoil(x), log_det),
             "clamp": lambda: (2 * x.clamp(-1, 1), log_det),
+            "not onto": lambda: (2 * x, log_det),
             "nan": lambda: (2 * x, log_det + 0 * torch.exp(x.abs().amax(1))),
             "dtype": lambda: (2 * x, log_det.float()),
             "context": lambda: (2 * x, log_det),
@@ -73,6 +84,7 @@ class Faulty(Transform):
 
     def inverse(self, z: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         log_det = torch.full((len(z),), -z[:1].numel() * math.log(2), dtype=z.dtype)
+        z = z.clamp(-4, 4) if self.fault == "not onto" else z
         return z / 2, -log_det if self.fault == "sign" else log_det
 
 
@@ -81,10 +93,11 @@ class Faulty(Transform):
     {
         "sign": "log_det is autograd's",
         "term": "log_det is autograd's",
-        "batch": "rows do not depend on the batch",
+        "batch": "rows do not depend on their batch mates",
         "noise": "random state untouched",
         "in place": "inputs and weights unchanged",
         "clamp": "round trip z -> x -> z",
+        "not onto": "round trip z -> x -> z",
         "nan": "finite values far outside the data",
         "dtype": "dtypes follow the input",
         "context": "context is looked at",

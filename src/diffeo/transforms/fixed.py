@@ -207,8 +207,9 @@ class Asinh(_Columns):
 
     @staticmethod
     def _asinh(x: Tensor) -> tuple[Tensor, Tensor]:
-        z = x.sign() * (_log_hypot(x) + torch.log1p(x.abs() / torch.hypot(x, torch.ones_like(x))))
-        return z, -_log_hypot(x)
+        far = x.sign() * (_log_hypot(x) + torch.log1p(x.abs() / torch.hypot(x, torch.ones_like(x))))
+        near = x.clamp(-1, 1).asinh()  # whose slope at 0 is 1, not that of a sign
+        return torch.where(x.abs() < 1, near, far), -_log_hypot(x)
 
 
 def _log_cosh(z: Tensor) -> Tensor:
