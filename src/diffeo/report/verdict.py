@@ -7,8 +7,9 @@ significant, and with few none is.
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from diffeo.report.evidence import Evidence, Uniformity, Verdict
+from diffeo.report.evidence import Evidence, Verdict
 from diffeo.report.findings import Baseline, Findings
+from diffeo.report.reading import CLEAR, LARGE, LARGE_SPREAD, LARGE_WHOLE, read, read_whole
 
 __all__ = ["LIMITS", "Limit", "verdict"]
 
@@ -24,16 +25,13 @@ class Limit(NamedTuple):
 
 
 FEW = 100  # held-out rows; the 90 % region of fewer is known to 3 points at best, and nothing finer shows
-CLEAR = 3.0  # standard errors; by chance once in 370 times for each thing that is looked at
-CHANCE = 1e-3  # shared among the columns
 LIMITS = {
     "behind": Limit(0.0, 0.05, "nats a row; 0.05 is a twentieth more likely, and simpler besides"),
     "impossible": Limit(0.0, 0.01, "share of rows; what happens cannot be impossible, but one odd row is no density"),
     "region": Limit(0.02, 0.05, "share of rows; beyond 5 points a 90 % region is no 90 % region"),
     "told apart": Limit(0.6, 0.75, "accuracy; from three in four on samples do not stand in for rows"),
-    "column": Limit(0.04, 0.2, "distance of distribution functions; 0.04 is a shift by a tenth of the spread"),
-    "spread": Limit(0.15, 1.0, "of a latent's deviation from 1; 0.15 is an interval too short by an eighth"),
-    "length": Limit(0.06, 0.25, "distance of distribution functions, of all columns together"),
+    "column": Limit(LARGE, 0.2, "distance of distribution functions; a fifth of the rows are out of place"),
+    "length": Limit(LARGE_WHOLE, 0.25, "distance of distribution functions, of all columns together"),
     "holes": Limit(0.2, 1.1, "share of rows left out for missing cells; the rest may be unlike them"),
 }
 
@@ -142,30 +140,24 @@ def _told_apart(e: Evidence) -> Iterator[_Reason]:
 
 def _columns(e: Evidence) -> Iterator[_Reason]:
     """The columns that are off by themselves (ranks) or given those before them (latents), and all together."""
-    limit, spread = LIMITS["column"], LIMITS["spread"]
+    limit, no = LIMITS["column"], False
     found: dict[str, tuple[float, str]] = {}
     for what, many in (("alone", e.ranks), ("given the others", e.latents)):
-        for one in many:
-            n = sum(one.counts)
-            wide = abs(one.deviation - 1) if n and abs(one.deviation - 1) > CLEAR * (2 * n) ** -0.5 else 0.0
-            size = max(one.distance / limit.care if _beyond(one, limit.care, len(many)) else 0.0, wide / spread.care)
-            if size >= 1 and size > found.get(one.name, (0.0, ""))[0]:
+        for one, reading in zip(many, read(many), strict=True):
+            size = max(one.distance / LARGE, abs(one.deviation - 1) / LARGE_SPREAD)
+            if reading.fault and size > found.get(one.name, (0.0, ""))[0]:
                 found[one.name] = (size, what)
+            no = no or (what == "alone" and reading.certain and one.distance > limit.no)
     if found:
         worst = sorted(found, key=lambda name: -found[name][0])
         listed = _listed([f"{_short(name)} ({found[name][1]})" for name in worst[:3]], len(worst) - 3)
         noun = "column is" if len(worst) == 1 else "columns are"
-        no = any(one.distance > limit.no and _beyond(one, limit.no, len(e.ranks)) for one in e.ranks)
         yield _Reason("no" if no else "with care", f"{len(worst)} {noun} not as in the data: {listed}", 2.5)
     elif e.ranks or e.latents:
         yield _Reason("yes", "every column is as in the data", 0.5)
-    if e.length is not None and _beyond(e.length, LIMITS["length"].care, 1):
-        no = e.length.distance > LIMITS["length"].no
-        yield _Reason("no" if no else "with care", "its columns do not depend on one another as in the data", 2.0)
-
-
-def _beyond(one: Uniformity, limit: float, of: int) -> bool:
-    return one.distance > limit and one.p_value < CHANCE / max(of, 1)
+    if e.length is not None and read_whole(e.length).fault:
+        far = e.length.distance > LIMITS["length"].no
+        yield _Reason("no" if far else "with care", "its columns do not depend on one another as in the data", 2.0)
 
 
 def _holes(f: Findings) -> Iterator[_Reason]:
