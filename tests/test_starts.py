@@ -64,14 +64,14 @@ def test_restarts_are_pooled_where_that_helps() -> None:
 
 def test_members_are_restarts_of_one_size() -> None:
     z, z_valid = clusters(60, 4), clusters(300, 4, seed=1)
-    fits = best_mixtures(z, z_valid, seed=0, members=3, components=4)
+    fits = best_mixtures(z, z_valid, seed=0, members=lambda components: 3, components=4)
     assert {len(fit.weights) for fit in fits} == {3 * 4 + len(TAILS)}
     assert len({fit.valid for fit in fits}) == 3
     assert np.array_equal(fits[0].means, best_mixture(z, z_valid, seed=0, components=4).means)
 
 
 def test_members_repeat_where_there_is_no_time() -> None:
-    fits = best_mixtures(clusters(60), clusters(30, seed=1), seed=0, members=3, stop=lambda fits: True)
+    fits = best_mixtures(clusters(60), clusters(30, seed=1), seed=0, members=lambda k: 3, stop=lambda fits: True)
     assert [fit.fits for fit in fits] == [1, 1, 1]
     assert np.array_equal(fits[0].means, fits[2].means)
 

@@ -16,7 +16,7 @@ from diffeo.config import FitConfig
 from diffeo.errors import ModelError
 from diffeo.mixed import Mixed
 from diffeo.prepare import Prepared
-from diffeo.recipes import Plan, build, members, plan, settings
+from diffeo.recipes import Plan, build, members, most_components, plan, settings
 from diffeo.resume import Standing
 from diffeo.rows import Layout, Rows
 from diffeo.starts import MixtureFit, affordable_rows, best_mixtures
@@ -136,14 +136,18 @@ def _start(
     generator, start = torch.Generator().manual_seed(config.seed), "the identity over a normal"
     mixtures: list[MixtureFit] = []
     seconds = None if clock.budget is None else SEARCH_SHARE * clock.budget
-    looked_at = affordable_rows(len(layout.smooth), seconds, _most(layout))
+    d = len(layout.smooth)
+    most = most_components(config, n, d, clock.budget) if repeat is None else repeat[0].start_most
+    looked_at = affordable_rows(d, seconds, most)
     looked_at = looked_at if repeat is None else repeat[0].start_rows
     limit = None if repeat is None else repeat[0].start_fits
-    count = members(config, n, len(layout.smooth), clock.budget, _most(layout)) if repeat is None else repeat[0].members
 
     def ended(fits: int) -> bool:
         """By the count that an earlier run recorded, or else by the clock."""
         return stop() or (fits >= limit if limit is not None else clock.past(SEARCH_SHARE))
+
+    def how_many(components: int) -> int:
+        return members(config, n, d, clock.budget, components) if repeat is None else repeat[0].members
 
     if layout.smooth and wants:
         report({"stage": "mixture", "message": "fitting Gaussian mixtures to start from"})
@@ -151,17 +155,16 @@ def _start(
         _set_units(probe, chosen, given, data.train)
         z, z_valid = (_noisy_numbers(probe, rows, generator) for rows in (data.train, data.valid))
         z, z_valid = (_resampled(z, data.weights, config.seed), _resampled(z_valid, data.valid_weights, config.seed))
-        many = (config.components, _most(layout), looked_at, ended)
-        mixtures = best_mixtures(z, z_valid, config.seed, count, *many)
+        mixtures = best_mixtures(z, z_valid, config.seed, how_many, config.components, most, looked_at, ended)
         if stop():
             raise Interrupted("interrupted before training began; nothing was saved")
-        start = f"{count} Gaussian mixtures" if count > 1 else "a Gaussian mixture"
+        start = f"{len(mixtures)} Gaussian mixtures" if len(mixtures) > 1 else "a Gaussian mixture"
         start += f" of {mixtures[0].found}"
         report({"stage": "mixture", "message": f"start: {start}"})
     components = len(mixtures[0].weights) if mixtures else 1
-    made = plan(config, n, chosen, given, components, looked_at, count)
+    made = plan(config, n, chosen, given, components, looked_at, max(1, len(mixtures)))
     how = settings(config, n) if repeat is None else repeat[1]
-    made = made.model_copy(update={"start_fits": mixtures[0].fits if mixtures else 0})
+    made = made.model_copy(update={"start_fits": mixtures[0].fits if mixtures else 0, "start_most": most})
     density = build(made, layout)
     _set_units(density, chosen, given, data.train)
     if density.masses is not None:
@@ -218,12 +221,6 @@ def _resampled(z: np.ndarray, weights: Tensor, seed: int) -> np.ndarray:
         return z
     share = weights.double().numpy()
     return z[np.random.default_rng(seed).choice(len(z), len(z), p=share / share.sum())]
-
-
-def _most(layout: Layout) -> int:
-    """The largest mixture that stays affordable in so many dimensions."""
-    d = max(1, len(layout.smooth))
-    return max(1, min(32, 2048 // d, 1_000_000 // (d * d)))
 
 
 def _set_mixtures(flow: torch.nn.Module, fits: list[MixtureFit]) -> None:

@@ -24,10 +24,13 @@ from diffeo.training import Settings
 from diffeo.transforms import LU, Autoregressive, Chain, Coupling, Partition, Transform
 from diffeo.units import Unit, units
 
-__all__ = ["RECIPES", "Plan", "build", "least_numbers", "members", "plan", "settings"]
+__all__ = ["RECIPES", "Plan", "build", "least_numbers", "members", "most_components", "plan", "settings"]
 
+SIZES = (32, 64)  # of the mixtures that auto starts from, at most
+LEARNING = 0.6  # of the budget, for learning
+EPOCHS_AT_LEAST = 40  # with fewer, a smaller mixture does better
+EPOCHS_OF_A_MEMBER = 80  # with more, another member does better
 MOST_MEMBERS = 8
-EPOCHS_OF_A_MEMBER = 120  # a few learned for long beat many learned for half as long
 ROWS_OF_MEMBERS = 100_000  # rows an epoch of all members together, where there is no budget
 
 
@@ -44,6 +47,7 @@ class Plan(Config):
     dropout: float = Field(ge=0, lt=1, description="share of hidden units left out in training")
     members: int = Field(1, ge=1, le=64, description="densities that are learned each by itself and averaged")
     start_rows: int = Field(ge=1, description="rows that EM looked at")
+    start_most: int = Field(32, ge=1, description="components of the largest mixture that EM tried")
     start_fits: int = Field(0, ge=0, description="runs of EM before the best was taken")
     units: tuple[Unit, ...]
     given_units: tuple[Unit, ...]
@@ -141,26 +145,35 @@ def _angle(plan: Plan, context: int) -> Flow:
     return Flow(Autoregressive([0], scalar, MaskedMLP([0], scalar.width, plan.hidden, context)), Uniform())
 
 
-def members(config: FitConfig, n: int, d: int, seconds: float | None, most: int) -> int:
+def most_components(config: FitConfig, n: int, d: int, seconds: float | None) -> int:
+    """The largest mixture of d numbers with which one density of n rows can be learned in so many seconds."""
+    bound = max(1, min(SIZES[-1], 2048 // max(d, 1), 1_000_000 // max(d * d, 1)))
+    for size in (size for size in SIZES[:0:-1] if size <= bound):
+        if seconds is None or EPOCHS_AT_LEAST * _epoch(config, n, d, size) <= LEARNING * seconds:
+            return size
+    return min(bound, SIZES[0])
+
+
+def members(config: FitConfig, n: int, d: int, seconds: float | None, components: int) -> int:
     """How many densities of n rows of d numbers to average: as many as can be learned in so many seconds, by a rough
     model of what a step of one costs; a function of the numbers alone and not of a clock, as a run can be repeated.
 
     >>> [members(FitConfig(), n, 3, 120.0, 32) for n in (300, 15_000, 500_000)]
-    [8, 3, 1]
+    [8, 4, 1]
     """
     if config.recipe != "auto":
-        if config.members is not None:
-            raise ModelError(
-                f"members: only the recipe auto averages densities, {config.recipe} does not; leave it out"
-            )
         return 1
     if config.members is not None:
         return config.members
     if seconds is None:
         return max(1, min(MOST_MEMBERS, ROWS_OF_MEMBERS // n))
+    return max(1, min(MOST_MEMBERS, int(LEARNING * seconds / (EPOCHS_OF_A_MEMBER * _epoch(config, n, d, components)))))
+
+
+def _epoch(config: FitConfig, n: int, d: int, components: int) -> float:
+    """Seconds that n rows take one density of `auto`, roughly, on one thread of a common processor."""
     width = _width(config, n)
-    step = 2e-10 * (width * width + 3 * most * d * width) + 2e-8 * most * d
-    return max(1, min(MOST_MEMBERS, int(0.6 * seconds / (EPOCHS_OF_A_MEMBER * n * step))))
+    return n * (2e-10 * (width * width + 3 * components * d * width) + 2e-8 * components * d + 1e-7)
 
 
 def _width(config: FitConfig, n: int) -> int:
@@ -173,6 +186,8 @@ def plan(
     """Sizes for n training rows; what the config asks for beats what the data suggests."""
     if config.recipe not in RECIPES:
         raise ModelError(f"recipe: expected one of {', '.join(RECIPES)}, got {config.recipe!r}")
+    if config.members is not None and config.recipe != "auto":
+        raise ModelError(f"members: only the recipe auto averages densities, {config.recipe} does not; leave it out")
     width = _width(config, n)
     layers = config.layers or (0 if config.recipe == "auto" else 6)
     return Plan(

@@ -24,7 +24,7 @@ ROWS_EACH = 5  # rows for each of those numbers, below which they are few
 PATIENT = 3  # sizes in a row that may do worse than the best
 TAILS = ((3.0, 1e-3), (10.0, 2e-4), (50.0, 5e-5), (300.0, 2e-5))  # (spread, weight) of wide components for outliers
 FAR = 100.0  # spreads; EM sees nothing beyond this
-SIZES = (1, 2, 4, 8, 12, 16, 24, 32)
+SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 
 
 def affordable_rows(d: int, seconds: float | None, most: int = 32) -> int:
@@ -68,21 +68,21 @@ def best_mixtures(
     z: np.ndarray,
     z_valid: np.ndarray,
     seed: int,
-    members: int = 1,
+    members: Callable[[int], int] = lambda components: 1,
     components: int | None = None,
     most: int = 32,
     at_most: int = ROWS,
     stop: Callable[[int], bool] = lambda fits: False,
 ) -> list[MixtureFit]:
-    """As many mixtures of rows z [n, d] in unit spread as there are `members`, of the size and ridge that do best on
-    z_valid, each from restarts of its own, with wide components added for outliers.
+    """Mixtures of rows z [n, d] in unit spread, of the size and ridge that do best on z_valid, each from restarts of
+    its own, with wide components added for outliers; as many as `members` says for so many components.
 
     `components` fixes the size, `most` bounds it; EM looks at `at_most` rows. `stop(fits)` is asked after so many runs
     of EM, at least one; true ends the search with the best so far, taken again where there was no time for others.
 
     >>> rng = np.random.default_rng(0)
     >>> z = np.concatenate([rng.normal(-3, 1, (300, 1)), rng.normal(3, 1, (300, 1))])
-    >>> one, other = best_mixtures(z[::2], z[1::2], seed=0, members=2)
+    >>> one, other = best_mixtures(z[::2], z[1::2], seed=0, members=lambda components: 2)
     >>> len(one.weights) - len(TAILS) >= 2
     True
     """
@@ -117,15 +117,15 @@ def best_mixtures(
         parts = [fit, *restarts(size, ridge, 1, POOLED - 1)]
         candidates.append((_pool(parts, z_valid), size, ridge, len(parts)))
     start, size, ridge, count = max(candidates, key=lambda one: one[0].valid)
-    found = [start]
+    found, wanted = [start], members(len(start.weights) + len(TAILS))
     shrunk: list[MixtureFit] = []
     if len(rows) < ROWS_EACH * z.shape[1] * (z.shape[1] + 1) / 2:
         shrunk = [_shrunk(fit, share, z_valid) for fit, _, _ in tried for share in SHRUNK]
     if shrunk and (best := max(shrunk, key=lambda fit: fit.valid)).valid > start.valid:
-        found = [best] * members
-    while len(found) < members and len(parts := restarts(size, ridge, count * len(found), count)) == count:
+        found = [best] * wanted
+    while len(found) < wanted and len(parts := restarts(size, ridge, count * len(found), count)) == count:
         found.append(_pool(parts, z_valid))
-    return [_with_tails(found[j % len(found)], z_valid)._replace(fits=fits) for j in range(members)]
+    return [_with_tails(found[j % len(found)], z_valid)._replace(fits=fits) for j in range(wanted)]
 
 
 def _em(rows: np.ndarray, z_valid: np.ndarray, size: int, ridge: float, seed: int) -> MixtureFit:
