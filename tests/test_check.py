@@ -276,7 +276,7 @@ CASES: dict[str, tuple[str, Sabotage, Any, set[str]]] = {
     "base, the last": ("whole", change_base(more=0.1), integrals, {"the last number, given the others, does"}),
     "base, sampler": ("whole", change_base(scale=0.9), drawn_by_the_density, {LEVELS}),
     "flow, constant": ("layered", become("rest", Loud), integrals, {"numbers integrate to 1"}),
-    "flow, constant in the sum": ("whole", become("rest", Loud), sums, {SUM}),
+    "flow, constant in the sum": ("layered", become("rest", Loud), sums, {SUM}),
     "flow, constant not saved": ("layered", become("rest", Loud), frames, {"saved and loaded it is the same"}),
     "masses, too much": ("whole", become("masses", Heavy), integrals, {"masses sum to 1"}),
     "masses, leak": ("whole", open_masks, integrals, {"masses sum to 1"}),

@@ -78,14 +78,15 @@ class Mixed(Density):
     def learners(self) -> list[tuple[str, nn.Module, float]]:
         """What is trained by itself: the factors, but each member of an ensemble in place of the whole; with its name
         and its share of the log-density that is shown while training (the mean over members)."""
-        members = self._members()
+        members = self.members
         named = self.parts[:-1] if members else self.parts
         share = 1.0 / max(len(members), 1)
         return [(name, module, 1.0) for name, module in named] + [
             (f"numbers {j}", member, share) for j, member in enumerate(members, 1)
         ]
 
-    def _members(self) -> list[nn.Module]:
+    @property
+    def members(self) -> list[nn.Module]:
         """Of the density of the numbers, where that is an ensemble of more than one and nothing is done before it."""
         if self.rest is None or not isinstance(self.rest.base, Ensemble) or len(self.rest.base.members) < 2:
             return []
@@ -94,7 +95,7 @@ class Mixed(Density):
 
     def _of_numbers(self) -> list[nn.Module]:
         """What is learned of the numbers, each by itself."""
-        return self._members() or ([] if self.rest is None else [self.rest])
+        return self.members or ([] if self.rest is None else [self.rest])
 
     def set_slopes(self) -> None:
         """Keep the log-slope of the units at the place that fills an atom's cell; to be called when units change."""
@@ -163,7 +164,7 @@ class Mixed(Density):
         """Each factor's log-probability of each row, [n, parts], float64: repeatable, at `points` fixed points of the
         free places; -inf where a row is impossible. The points are shared out among the members of an ensemble, which
         leaves a bound on average, and costs no more than one member at all of them."""
-        count = len(self._members())
+        count = len(self.members)
         if not count:
             return self.score_learners(rows, points)
         each = self._scores(rows, count * -(-points // count), apart=True)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffeo.bases import LOG_2PI
 from diffeo.check.lines import Line, skip, worst
@@ -134,15 +134,19 @@ def sums(s: Subject) -> Iterator[Line]:
 
 
 def _numbers(s: Subject, features: Tensor) -> Tensor:
-    """Log-density [n] of the numbers: the log of its mean over the points of the cells."""
-    free = s.density.layout.free
-    points = torch.full((POINTS if free else 1, len(s.numbers)), 0.5, dtype=torch.float64)
+    """Log-density [n] of the numbers: the log of its mean over the points of the cells, which the members of an
+    ensemble share among themselves."""
+    free, bases = s.density.layout.free, s.wide.members or [s.wide_flow.base]
+    each = -(-POINTS // len(bases)) if free else 1
+    points = torch.full((each * len(bases), len(s.numbers)), 0.5, dtype=torch.float64)
     points[:, free] = lattice(len(points), len(free))
-    return log_mean_exp(torch.stack([_at(s, s.rows, point, features) for point in points]))
+    pairs = zip(points, (base for base in bases for _ in range(each)), strict=True)
+    return log_mean_exp(torch.stack([_at(s, s.rows, point, features, base) for point, base in pairs]))
 
 
-def _at(s: Subject, rows: Rows, point: Tensor, features: Tensor) -> Tensor:
-    """At one point [d] of every cell: [n]. Free places of atoms hold normal noise, whose density is taken off."""
+def _at(s: Subject, rows: Rows, point: Tensor, features: Tensor, base: nn.Module) -> Tensor:
+    """Under one base at one point [d] of every cell: [n]. Free places of atoms hold normal noise, whose density is
+    taken off."""
     x = torch.where(rows.atom, s.density.middle(), rows.low + rows.width * point)
     u = s.wide_units(x)[0]
     rises = jacobian(_image(s.wide_units, None), x).diagonal(dim1=1, dim2=2).abs().log()
@@ -152,7 +156,7 @@ def _at(s: Subject, rows: Rows, point: Tensor, features: Tensor) -> Tensor:
     cost = torch.where(rows.atom, 0.5 * noise.square() + 0.5 * LOG_2PI, rises + volume)
     context = s.context(features)
     z = s.wide_flow.transform(u, context)[0]
-    found = s.wide_flow.base(z, context) + cost.sum(1)
+    found = base(z, context) + cost.sum(1)
     if s.layered:
         found = found + torch.linalg.slogdet(jacobian(_image(s.wide_flow.transform, context), u))[1]
     outside = s.wide_units(x)[1] == -math.inf
