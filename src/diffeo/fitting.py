@@ -1,9 +1,10 @@
 """The fit: units, a start from the best classical model, a plan, training, and what is to be remembered of it all."""
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ VALID_ROWS = 20_000  # validation rows looked at while training
 FAINTEST = -1e6  # nats; a held-out row that is less probable, or impossible, counts as this while training
 PERCENTILE_ROWS = 10_000  # training rows that scores are ranked among
 SEARCH_SHARE = 0.3  # of the budget, for the mixture at the start
+TRIED = 60.0  # seconds of budget, from which on layers are tried beside one mixture
+TRIAL = 0.08  # of the budget, for each trial
+LAYERS, LAST_COMPONENTS, LAYERS_RATE = 3, 8, 1e-2
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -72,7 +76,11 @@ def fit_density(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if earlier is None:
-            density, made, how, start = _start(data, config, clock, report, stop, repeat)
+            begun = _start(data, config, clock, report, stop, repeat)
+            if repeat is None and _worth_a_trial(begun.plan, config, clock):
+                rival = _layered(data, config, begun.plan)
+                begun = _better(begun, rival, data, device, clock, report, stop)
+            density, made, how, start = begun
         else:
             made, how, start = earlier.plan, earlier.settings, earlier.start
             density = build(made, data.layout)
@@ -127,7 +135,7 @@ def _start(
     report: Report,
     stop: Callable[[], bool],
     repeat: tuple[Plan, Settings] | None,
-) -> tuple[Mixed, Plan, Settings, str]:
+) -> "Start":
     """A density at its start: units, frequencies, and where the recipe takes them, the mixtures fitted by EM."""
     n, layout = data.train.n, data.layout
     chosen = _choose_units(layout, data.x_train, data.train)
@@ -137,6 +145,8 @@ def _start(
     mixtures: list[MixtureFit] = []
     seconds = None if clock.budget is None else SEARCH_SHARE * clock.budget
     d = len(layout.smooth)
+    if repeat is not None and config.recipe == "auto" and config.layers is None and repeat[0].layers:
+        return _layered(data, config, repeat[0])._replace(settings=repeat[1])
     most = most_components(config, n, d, clock.budget) if repeat is None else repeat[0].start_most
     looked_at = affordable_rows(d, seconds, most)
     looked_at = looked_at if repeat is None else repeat[0].start_rows
@@ -171,7 +181,59 @@ def _start(
         density.masses.start(data.train.codes, data.weights)
     if mixtures and density.rest is not None:
         _set_mixtures(density.rest, mixtures)
-    return density, made, how, start
+    return Start(density, made, how, start)
+
+
+class Start(NamedTuple):
+    """What training begins with, and a word on how it was found."""
+
+    density: Mixed
+    plan: Plan
+    settings: Settings
+    found: str
+
+
+def _worth_a_trial(made: Plan, config: FitConfig, clock: Clock) -> bool:
+    """Whether the budget is what limits one mixture of many rows, so that layers may learn more in it."""
+    free = config.recipe == "auto" and config.layers is None and config.components is None
+    return free and made.members == 1 and len(made.units) > 1 and (clock.budget or 0.0) >= TRIED
+
+
+def _layered(data: Prepared, config: FitConfig, like: Plan) -> Start:
+    """Affine autoregressive layers before a small mixture; nothing is fitted to it before it learns."""
+    n = data.train.n
+    found = {"layers": LAYERS, "components": LAST_COMPONENTS, "members": 1, "start_fits": 0}
+    made = like.model_copy(update=found)
+    how = settings(config, n).model_copy(update={"learning_rate": config.learning_rate or LAYERS_RATE})
+    torch.manual_seed(config.seed)
+    density = build(made, data.layout)
+    _set_units(density, list(made.units), list(made.given_units), data.train)
+    if density.masses is not None:
+        density.masses.start(data.train.codes, data.weights)
+    return Start(density, made, how, f"{LAYERS} affine layers, which learned faster than a mixture in a trial")
+
+
+def _better(
+    first: Start,
+    second: Start,
+    data: Prepared,
+    device: torch.device,
+    clock: Clock,
+    report: Report,
+    stop: Callable[[], bool],
+) -> Start:
+    """The start that is ahead on validation rows after a trial of each, of which nothing else is kept."""
+    scores = []
+    for start in (first, second):
+        report({"stage": "trial", "message": f"a trial of {start.found.partition(',')[0]}"})
+        state, density = State(), copy.deepcopy(start.density).to(device)
+        try:
+            for _ in train(_problem(density, data, device), start.settings, state, TRIAL * (clock.budget or 0.0), stop):
+                pass
+        except Interrupted:
+            raise Interrupted("interrupted before training began; nothing was saved") from None
+        scores.append(state.best[-1])  # of the numbers
+    return first if scores[0] >= scores[1] else second
 
 
 def _choose_units(layout: Layout, x: np.ndarray, rows: Rows) -> list[Unit]:

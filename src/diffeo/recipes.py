@@ -54,14 +54,21 @@ class Plan(Config):
 
 
 def auto(plan: Plan, d: int, context: int) -> Flow:
-    """Gaussian mixtures fitted by EM whose conditionals then learn, averaged; at the start they are the mixtures."""
+    """Gaussian mixtures fitted by EM whose conditionals then learn, averaged; at the start they are the mixtures. With
+    layers: affine autoregressive ones (arXiv 1705.07057) before one such mixture, which nothing is fitted to before."""
+    layers: list[Transform] = []
+    for i in range(plan.layers):
+        order = list(range(d))[:: -1 if i % 2 else 1]
+        net = MaskedMLP(order, 2, plan.hidden, context, activation="relu", dropout=plan.dropout)
+        layers.append(Autoregressive(order, affine(), net))
 
     def member() -> AutoregressiveMixture:
         mixture = GaussianMixture(d, plan.components)
         net = MaskedMLP(range(d), 3 * plan.components, plan.hidden, context, dropout=plan.dropout)
         return AutoregressiveMixture(mixture, net)
 
-    return Flow(Chain(), Ensemble([member() for _ in range(plan.members)]) if plan.members > 1 else member())
+    base = Ensemble([member() for _ in range(plan.members)]) if plan.members > 1 else member()
+    return Flow(Chain(*layers), base)
 
 
 def spline_coupling(plan: Plan, d: int, context: int) -> Flow:
@@ -135,7 +142,8 @@ def least_numbers(plan: Plan, layout: Layout) -> int:
     d, width = len(layout.smooth), min(plan.hidden, default=0)
     square = sum(a * b for a, b in pairwise(plan.hidden))
     if plan.recipe == "auto":
-        return plan.members * (plan.components * d * (d + 3 * width) + square) if d else 0
+        least = plan.members * (plan.components * d * (d + 3 * width) + square) + plan.layers * square
+        return least if d else 0
     return (plan.layers * square + (plan.components * d * d if plan.components > 1 else 0)) if d else 0
 
 
@@ -161,7 +169,7 @@ def members(config: FitConfig, n: int, d: int, seconds: float | None, components
     >>> [members(FitConfig(), n, 3, 120.0, 32) for n in (300, 15_000, 500_000)]
     [8, 4, 1]
     """
-    if config.recipe != "auto":
+    if config.recipe != "auto" or config.layers is not None:
         return 1
     if config.members is not None:
         return config.members
@@ -186,8 +194,8 @@ def plan(
     """Sizes for n training rows; what the config asks for beats what the data suggests."""
     if config.recipe not in RECIPES:
         raise ModelError(f"recipe: expected one of {', '.join(RECIPES)}, got {config.recipe!r}")
-    if config.members is not None and config.recipe != "auto":
-        raise ModelError(f"members: only the recipe auto averages densities, {config.recipe} does not; leave it out")
+    if config.members is not None and (config.recipe != "auto" or config.layers is not None):
+        raise ModelError("members: only the recipe auto without layers averages densities; leave --members out")
     width = _width(config, n)
     layers = config.layers or (0 if config.recipe == "auto" else 6)
     return Plan(
