@@ -27,7 +27,7 @@ from diffeo.units import Unit, units
 __all__ = ["RECIPES", "Plan", "build", "least_numbers", "members", "most_components", "plan", "settings"]
 
 SIZES = (32, 64)  # of the mixtures that auto starts from, at most
-LEARNING = 0.6  # of the budget, for learning
+LEARNING = 0.75  # of the budget, for learning
 EPOCHS_AT_LEAST = 40  # with fewer, a smaller mixture does better
 EPOCHS_OF_A_MEMBER = 80  # with more, another member does better
 MOST_MEMBERS = 8
@@ -167,7 +167,7 @@ def members(config: FitConfig, n: int, d: int, seconds: float | None, components
     model of what a step of one costs; a function of the numbers alone and not of a clock, as a run can be repeated.
 
     >>> [members(FitConfig(), n, 3, 120.0, 32) for n in (300, 15_000, 500_000)]
-    [8, 4, 1]
+    [8, 5, 1]
     """
     if config.recipe != "auto" or config.layers is not None:
         return 1
