@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from diffeo import fitting
+from diffeo import fitting, outset
 from diffeo.config import FitConfig
 from diffeo.errors import ModelError
-from diffeo.fitting import Start
 from diffeo.model import Model
+from diffeo.outset import Start
 
 CONFIG = FitConfig(budget=4.0, hidden=8, members=1)
 
@@ -26,14 +26,14 @@ def rows(n: int = 300) -> np.ndarray:
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Start, Start]]:
     """Short budgets are tried too; what was compared."""
     seen: list[tuple[Start, Start]] = []
-    better = fitting._better
+    better = fitting.better
 
     def spy(first: Start, second: Start, *rest: Any) -> Start:
         seen.append((first, second))
         return better(first, second, *rest)
 
-    monkeypatch.setattr(fitting, "TRIED", 1.0)
-    monkeypatch.setattr(fitting, "_better", spy)
+    monkeypatch.setattr(outset, "TRIED", 1.0)
+    monkeypatch.setattr(fitting, "better", spy)
     return seen
 
 
@@ -46,33 +46,33 @@ def test_layers_are_tried_where_the_budget_is_the_limit(tried: list[tuple[Start,
     assert not tried
     model = Model.fit(rows(), config=CONFIG)
     ((first, second),) = tried
-    assert (first.plan.layers, second.plan.layers) == (0, fitting.LAYERS)
+    assert (first.plan.layers, second.plan.layers) == (0, outset.LAYERS)
     assert model.card.plan in (first.plan, second.plan)
 
 
 @pytest.mark.parametrize("winner", [0, 1])
 def test_the_better_one_is_taken(winner: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the numbers' validation figure after a trial; what the trial did is not kept."""
-    monkeypatch.setattr(fitting, "TRIED", 1.0)
+    monkeypatch.setattr(outset, "TRIED", 1.0)
     figures = iter([(0.0, 1.0), (1.0, 0.0)][1 - winner])
-    real = fitting.train
+    real = outset.train
 
     def train(problem: Any, settings: Any, state: Any, budget: Any, stop: Any) -> Any:
         yield from real(problem, settings, state, budget, stop)
-        if budget == fitting.TRIAL * 4.0:
+        if budget == outset.TRIAL * 4.0:
             state.best[-1] = next(figures)
 
-    monkeypatch.setattr(fitting, "train", train)
+    monkeypatch.setattr(outset, "train", train)
     model = Model.fit(rows(), config=CONFIG)
-    assert model.card.plan.layers == (0, fitting.LAYERS)[winner]
-    assert model.card.start.startswith(("a Gaussian mixture", f"{fitting.LAYERS} affine layers")[winner])
+    assert model.card.plan.layers == (0, outset.LAYERS)[winner]
+    assert model.card.start.startswith(("a Gaussian mixture", f"{outset.LAYERS} affine layers")[winner])
 
 
 def test_what_a_trial_chose_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "TRIED", 1.0)
-    monkeypatch.setattr(fitting, "_better", lambda first, second, *rest: second)
+    monkeypatch.setattr(outset, "TRIED", 1.0)
+    monkeypatch.setattr(fitting, "better", lambda first, second, *rest: second)
     model = Model.fit(rows(), config=CONFIG, out=tmp_path / "m")
-    assert model.card.plan.layers == fitting.LAYERS
+    assert model.card.plan.layers == outset.LAYERS
     monkeypatch.undo()
     again = Model.fit(rows(), config=CONFIG, schedule=tmp_path / "m")
     for name, value in model.density.state_dict().items():

@@ -26,6 +26,8 @@ ROOMS = [
     {"fitting", "seen"},
     {"resume"},
     {"contract"},
+    {"outset"},
+    {"problem"},
     {"card"},
     {"recipes"},
     {"training"},

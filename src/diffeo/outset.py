@@ -1,0 +1,209 @@
+"""Where training begins: at the best Gaussian mixtures of the data, or at layers that a trial shows ahead of one."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffeo.bases import GaussianMixture
+from diffeo.config import FitConfig
+from diffeo.mixed import Mixed
+from diffeo.prepare import Prepared
+from diffeo.problem import problem
+from diffeo.recipes import Plan, build, members, most_components, plan, settings
+from diffeo.rows import Layout, Rows
+from diffeo.starts import MixtureFit, affordable_rows, best_mixtures
+from diffeo.training import Interrupted, Settings, State, train
+from diffeo.units import Unit, fit_units
+
+__all__ = ["Clock", "Report", "Start", "begin", "better", "layered", "worth_a_trial"]
+
+SEARCH_SHARE = 0.3  # of the budget, for the mixture at the start
+TRIED = 60.0  # seconds of budget, from which on layers are tried beside one mixture
+TRIAL = 0.08  # of the budget, for each trial
+LAYERS, LAST_COMPONENTS, LAYERS_RATE = 3, 8, 1e-2
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds since the fit began, and how many there are (None: as many as it takes)."""
+
+    began: float
+    budget: float | None
+
+    def past(self, share: float) -> bool:
+        return self.budget is not None and time.monotonic() - self.began > share * self.budget
+
+    def left(self) -> float | None:
+        return None if self.budget is None else self.budget - (time.monotonic() - self.began)
+
+
+class Start(NamedTuple):
+    """What training begins with, and a word on how it was found."""
+
+    density: Mixed
+    plan: Plan
+    settings: Settings
+    found: str
+
+
+def begin(
+    data: Prepared,
+    config: FitConfig,
+    clock: Clock,
+    report: Report,
+    stop: Callable[[], bool],
+    repeat: tuple[Plan, Settings] | None,
+) -> Start:
+    """A density at its start: units, frequencies, and where the recipe takes them, the mixtures fitted by EM."""
+    n, layout = data.train.n, data.layout
+    chosen = _choose_units(layout, data.x_train, data.train)
+    given = _given_units(layout, data.train)
+    wants = config.recipe == "auto" or config.components is not None
+    generator, start = torch.Generator().manual_seed(config.seed), "the identity over a normal"
+    mixtures: list[MixtureFit] = []
+    seconds = None if clock.budget is None else SEARCH_SHARE * clock.budget
+    d = len(layout.smooth)
+    if repeat is not None and config.recipe == "auto" and config.layers is None and repeat[0].layers:
+        return layered(data, config, repeat[0])._replace(settings=repeat[1])
+    most = most_components(config, n, d, clock.budget) if repeat is None else repeat[0].start_most
+    looked_at = affordable_rows(d, seconds, most)
+    looked_at = looked_at if repeat is None else repeat[0].start_rows
+    limit = None if repeat is None else repeat[0].start_fits
+
+    def ended(fits: int) -> bool:
+        """By the count that an earlier run recorded, or else by the clock."""
+        return stop() or (fits >= limit if limit is not None else clock.past(SEARCH_SHARE))
+
+    def how_many(components: int) -> int:
+        return members(config, n, d, clock.budget, components) if repeat is None else repeat[0].members
+
+    if layout.smooth and wants:
+        report({"stage": "mixture", "message": "fitting Gaussian mixtures to start from"})
+        probe = build(plan(config, n, chosen, given, 1, looked_at), layout)
+        _set_units(probe, chosen, given, data.train)
+        z, z_valid = (_noisy_numbers(probe, rows, generator) for rows in (data.train, data.valid))
+        z, z_valid = (_resampled(z, data.weights, config.seed), _resampled(z_valid, data.valid_weights, config.seed))
+        mixtures = best_mixtures(z, z_valid, config.seed, how_many, config.components, most, looked_at, ended)
+        if stop():
+            raise Interrupted("interrupted before training began; nothing was saved")
+        start = f"{len(mixtures)} Gaussian mixtures" if len(mixtures) > 1 else "a Gaussian mixture"
+        start += f" of {mixtures[0].found}"
+        report({"stage": "mixture", "message": f"start: {start}"})
+    components = len(mixtures[0].weights) if mixtures else 1
+    made = plan(config, n, chosen, given, components, looked_at, max(1, len(mixtures)))
+    how = settings(config, n) if repeat is None else repeat[1]
+    made = made.model_copy(update={"start_fits": mixtures[0].fits if mixtures else 0, "start_most": most})
+    density = build(made, layout)
+    _set_units(density, chosen, given, data.train)
+    if density.masses is not None:
+        density.masses.start(data.train.codes, data.weights)
+    if mixtures and density.rest is not None:
+        _set_mixtures(density.rest, mixtures)
+    return Start(density, made, how, start)
+
+
+def worth_a_trial(made: Plan, config: FitConfig, clock: Clock) -> bool:
+    """Whether the budget is what limits one mixture of many rows, so that layers may learn more in it."""
+    free = config.recipe == "auto" and config.layers is None and config.components is None
+    return free and made.members == 1 and len(made.units) > 1 and (clock.budget or 0.0) >= TRIED
+
+
+def layered(data: Prepared, config: FitConfig, like: Plan) -> Start:
+    """Affine autoregressive layers before a small mixture; nothing is fitted to it before it learns."""
+    n = data.train.n
+    found = {"layers": LAYERS, "components": LAST_COMPONENTS, "members": 1, "start_fits": 0}
+    made = like.model_copy(update=found)
+    how = settings(config, n).model_copy(update={"learning_rate": config.learning_rate or LAYERS_RATE})
+    torch.manual_seed(config.seed)
+    density = build(made, data.layout)
+    _set_units(density, list(made.units), list(made.given_units), data.train)
+    if density.masses is not None:
+        density.masses.start(data.train.codes, data.weights)
+    return Start(density, made, how, f"{LAYERS} affine layers, which learned faster than a mixture in a trial")
+
+
+def better(
+    first: Start,
+    second: Start,
+    data: Prepared,
+    device: torch.device,
+    clock: Clock,
+    report: Report,
+    stop: Callable[[], bool],
+) -> Start:
+    """The start that is ahead on validation rows after a trial of each, of which nothing else is kept."""
+    scores = []
+    for start in (first, second):
+        report({"stage": "trial", "message": f"a trial of {start.found.partition(',')[0]}"})
+        state, density = State(), copy.deepcopy(start.density).to(device)
+        try:
+            for _ in train(problem(density, data, device), start.settings, state, TRIAL * (clock.budget or 0.0), stop):
+                pass
+        except Interrupted:
+            raise Interrupted("interrupted before training began; nothing was saved") from None
+        scores.append(state.best[-1])  # of the numbers
+    return first if scores[0] >= scores[1] else second
+
+
+def _choose_units(layout: Layout, x: np.ndarray, rows: Rows) -> list[Unit]:
+    """For every number: by its kind where that says so, else by the shape of the values."""
+    chosen = []
+    for j, (_, column) in enumerate(layout.smooth):
+        present = ~rows.atom[:, j].numpy()
+        low, width = rows.low[present, j].numpy(), rows.width[present, j].numpy()
+        middle = low + 0.5 * width
+        positive = column.positive and bool(len(low)) and bool((low > 0).all())
+        reciprocal = column.grid is not None and column.grid.warp == "reciprocal"  # which has no cells below zero
+        if not len(middle):
+            chosen.append(Unit())
+        elif column.kind == "positive" or reciprocal:
+            chosen.append(Unit("log", bent=Unit.choose(np.log(middle)).bent))
+        else:
+            chosen.append(Unit.choose(middle, positive, column.bounds))
+    return chosen
+
+
+def _given_units(layout: Layout, rows: Rows) -> list[Unit]:
+    numbers = rows.given_numbers.numpy()
+    return [Unit.choose(numbers[:, j]) for j in range(numbers.shape[1])]
+
+
+def _set_units(density: Mixed, chosen: list[Unit], given: list[Unit], rows: Rows) -> None:
+    if density.units is not None:
+        fitted = fit_units(chosen, rows.low + 0.5 * rows.width, ~rows.atom)
+        density.units.load_state_dict(fitted.state_dict())
+        density.set_slopes()
+    if density.given_units is not None:
+        numbers = rows.given_numbers
+        fitted = fit_units(given, numbers, torch.ones_like(numbers, dtype=torch.bool))
+        density.given_units.load_state_dict(fitted.state_dict())
+
+
+def _noisy_numbers(density: Mixed, rows: Rows, generator: torch.Generator) -> np.ndarray:
+    """One draw of the numbers in unit spread, free places filled: float64 [n, d]."""
+    noise = torch.rand(rows.low.shape, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        return density.numbers(rows, noise)[0].double().numpy()
+
+
+def _resampled(z: np.ndarray, weights: Tensor, seed: int) -> np.ndarray:
+    """Rows drawn by their weights, where these differ: EM itself knows no weights."""
+    if bool((weights == weights[0]).all()):
+        return z
+    share = weights.double().numpy()
+    return z[np.random.default_rng(seed).choice(len(z), len(z), p=share / share.sum())]
+
+
+def _set_mixtures(flow: torch.nn.Module, fits: list[MixtureFit]) -> None:
+    """Give the flow's mixtures the moments that EM found, in turn."""
+    places = [module for module in flow.modules() if isinstance(module, GaussianMixture)]
+    for module, fit in zip(places, fits, strict=True):
+        weights, means, covariances = (torch.from_numpy(part) for part in fit[:3])
+        module.load_state_dict(GaussianMixture.from_moments(weights, means, covariances).state_dict())

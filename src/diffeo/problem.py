@@ -1,0 +1,48 @@
+"""What training works on: the rows of a fit, drawn through the density that learns them, and who is to blame."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffeo.mixed import Mixed
+from diffeo.prepare import Prepared
+from diffeo.training import Problem
+
+__all__ = ["FAINTEST", "problem"]
+
+VALID_POINTS = 4  # points of a rounding cell while training
+VALID_ROWS = 20_000  # validation rows looked at while training
+FAINTEST = -1e6  # nats; a held-out row that is less probable, or impossible, counts as this while training
+
+
+def problem(density: Mixed, data: Prepared, device: torch.device) -> Problem:
+    """Batches of the training rows and the look at the held-out ones, on a device that the density is on."""
+    train_rows = data.train.to(device)
+    few = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(data.valid.n)[:VALID_ROWS]))
+    valid, valid_weights = data.valid[few].to(device), data.valid_weights[few].to(device)
+    d = len(data.layout.smooth)
+
+    def log_probs(rows: Tensor) -> Tensor:
+        batch = train_rows[rows.to(device)]
+        return density.part_log_probs(batch, torch.rand(batch.n, d, dtype=torch.float64, device=device))
+
+    def validate() -> Tensor:
+        found = density.score_learners(valid, VALID_POINTS).clamp(min=FAINTEST)
+        return (found * valid_weights[:, None]).sum(0) / valid_weights.sum()
+
+    def explain(rows: Tensor) -> str:
+        return _culprits(density, data, rows)
+
+    return Problem(density.learners, log_probs, validate, data.weights.to(device), explain)
+
+
+def _culprits(density: Mixed, data: Prepared, rows: Tensor) -> str:
+    """The rows that a step failed on, and the columns that are furthest out in them."""
+    rows = rows[:5].cpu()
+    listed = ", ".join(str(data.numbers[int(row)]) for row in rows) or "none by itself"
+    names = [column.name for _, column in data.layout.smooth]
+    if density.units is None or not len(rows) or not names:
+        return f"rows in question: {listed}"
+    z = density.cpu().numbers(data.train[rows], torch.full((len(rows), len(names)), 0.5, dtype=torch.float64))[0]
+    furthest = {names[int(j)] for j in z.abs().nan_to_num(float("inf")).argmax(1)}
+    return f"rows in question: {listed}; columns furthest out: {', '.join(sorted(furthest))}"
