@@ -32,7 +32,7 @@ test-faults: setup  ## are faults caught? each planted in a copy, the contract t
 bench-quality: setup  ## mixture, kernel density, zuko and diffeo on fixed splits; diffeo on raw tables (hours)
 	$(PYTHON_HERE) -m pip install -q -e '.[bench]'
 	$(PYTHON_HERE) benchmarks/quality.py splits
-	$(PYTHON_HERE) benchmarks/quality.py tables
+	$(PYTHON_HERE) benchmarks/quality.py tables --seconds 120
 
 lint: setup
 	$(PYTHON_HERE) -m ruff check .
