@@ -102,7 +102,8 @@ def density(
     chosen = [unit(column) for _, column in layout.smooth]
     given = [Unit.choose(column) for column in rows.given_numbers.numpy().T]
     plan = Plan(
-        recipe=recipe, components=3, layers=2, hidden=(16, 16), bins=4, dropout=0.0, start_rows=1, members=members,
+        recipe=recipe, components=3, layers=0 if recipe == "auto" else 2, hidden=(16, 16), bins=4, dropout=0.0,
+        start_rows=1, members=members,
         units=tuple(chosen), given_units=tuple(given),
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):

@@ -46,7 +46,10 @@ def columns(n: int = 300) -> dict[str, Any]:
 
 
 def fitted(names: tuple[str, ...], **options: Any) -> Model:
-    config = FitConfig.read(**{"epochs": 2, "hidden": 8, "layers": 2, "components": 3} | options)
+    usual = {"epochs": 2, "hidden": 8, "components": 3} | (
+        {"layers": 2} if options.get("recipe", "auto") != "auto" else {}
+    )
+    config = FitConfig.read(**usual | options)
     return Model.fit({name: cells for name, cells in columns().items() if name in names}, config=config)
 
 
@@ -81,6 +84,12 @@ def test_healthy_models_pass(recipe: str) -> None:
         *(() if recipe != "auto" else ("numbers through the flow and back", "noise through the flow and back")),
         "log-det of the flow" if recipe == "auto" else "the last number, given the others, does",
     }
+
+
+def test_auto_with_layers_passes() -> None:
+    report = check_model(fitted(("a", "price", "kind"), layers=2), seed=1)
+    assert report.ok, f"\n{report}"
+    assert not next(row for row in report.rows if row.name == "log-det of the flow").skipped  # type: ignore[attr-defined]
 
 
 def test_every_kind_of_column_passes(whole: Model) -> None:
