@@ -161,7 +161,7 @@ def _come_back(s: Subject, table: pa.Table) -> list[bool]:
     for i, column in enumerate(schema.columns):
         on = np.ones(len(x), bool)
         if column.grid is not None and not column.coded:
-            on = np.abs(x[:, i] - column.grid.snap(x[:, i])) <= column.grid.slack + 1e-9 * np.abs(x[:, i])
+            on = np.abs(x[:, i] - column.grid.snap(x[:, i])) <= 1e-9 * np.abs(x[:, i])
             on |= np.isin(x[:, i], column.atoms)
         fine = np.array_equal(again[on, i], x[on, i], equal_nan=True)
         before = plain(table.select([column.name]))[column.name]

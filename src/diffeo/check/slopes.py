@@ -27,7 +27,7 @@ FEW = 24  # rows that derivatives are taken at
 MOST = 100  # numbers in a row, for a Jacobian
 EXACT = 1e-6  # relative, of log-determinants in float64
 BY_DIFFERENCES = 1e-4
-STEP = 1e-3  # of a difference, in standard normals
+STEP = 1e-4  # of a difference, in standard normals
 SINGLE = 1e-3  # relative, of a log-density in float32
 Map = Callable[[Tensor], Tensor]
 
