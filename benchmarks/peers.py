@@ -59,26 +59,19 @@ def _kernel(train: np.ndarray, rows: np.ndarray, width: float) -> np.ndarray:
     return np.concatenate(found) + constant
 
 
-def spline_flow(
-    train: np.ndarray, valid: np.ndarray, test: np.ndarray, seconds: float, seed: int
-) -> tuple[np.ndarray, str]:
-    """zuko.flows.NSF (arXiv 1906.04032), five transforms, two hidden layers of 128."""
-    import zuko
+def zuko_flow(name: str) -> Method:
+    """zuko.flows.NSF (arXiv 1906.04032) or MAF (arXiv 1705.07057), five transforms, two hidden layers of 128."""
 
-    torch.manual_seed(seed)
-    flow = zuko.flows.NSF(train.shape[1], transforms=5, hidden_features=(128, 128))
-    return _trained(flow, train, valid, test, seconds)
+    def fit(
+        train: np.ndarray, valid: np.ndarray, test: np.ndarray, seconds: float, seed: int
+    ) -> tuple[np.ndarray, str]:
+        import zuko
 
+        torch.manual_seed(seed)
+        flow = getattr(zuko.flows, name)(train.shape[1], transforms=5, hidden_features=(128, 128))
+        return _trained(flow, train, valid, test, seconds)
 
-def affine_flow(
-    train: np.ndarray, valid: np.ndarray, test: np.ndarray, seconds: float, seed: int
-) -> tuple[np.ndarray, str]:
-    """zuko.flows.MAF (arXiv 1705.07057), five transforms, two hidden layers of 128."""
-    import zuko
-
-    torch.manual_seed(seed)
-    flow = zuko.flows.MAF(train.shape[1], transforms=5, hidden_features=(128, 128))
-    return _trained(flow, train, valid, test, seconds)
+    return fit
 
 
 def _trained(
@@ -112,6 +105,6 @@ PEERS: dict[str, Method] = {
     "Gaussian": gaussian,
     "mixture": mixture,
     "kernel density": kernel,
-    "zuko NSF": spline_flow,
-    "zuko MAF": affine_flow,
+    "zuko NSF": zuko_flow("NSF"),
+    "zuko MAF": zuko_flow("MAF"),
 }
