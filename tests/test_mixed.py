@@ -260,11 +260,15 @@ def test_an_ensembles_score_is_that_of_the_average() -> None:
         rows = built.layout.rows(x[:60])
         named = [("masses", 1.0), ("circular", 1.0), *((f"numbers {j}", 1 / 3) for j in (1, 2, 3))]
         assert [(name, share) for name, _, share in built.learners] == named
-        each, found = built.score_learners(rows, points), built.score(rows, points)
+        shares = torch.tensor([0.5, 0.3, 0.2])
+        built.rest.base.log_weights.copy_(shares.log())  # type: ignore[union-attr, operator]
+        each, found = built.score_members(rows, points), built.score(rows, points)
         assert each.shape == (60, 5)
         assert each[:, 2:].std(1).min() > 1e-3
         torch.testing.assert_close(found[:, :2], each[:, :2])
-        torch.testing.assert_close(found[:, 2], each[:, 2:].exp().mean(1).log(), rtol=1e-3, atol=1e-3)
+        average = (each[:, 2:].exp() * shares).sum(1).log()
+        torch.testing.assert_close(found[:, 2], average, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(built.score_members(rows, points, [1])[:, 2], each[:, 3])
 
 
 @pytest.mark.parametrize(("step", "error"), [(0.5, 1e-4), (2.0, 2e-3), (6.0, 0.03)])

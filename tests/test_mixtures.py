@@ -42,11 +42,14 @@ def refined(d: int, k: int = 4, context: int = 0, size: float = 0.3, seed: int =
 
 
 def averaged(d: int, context: int = 0) -> Ensemble:
-    """Of three that differ: in their nets, and one in its place."""
-    members = [refined(d, context=context, size=size, seed=seed) for size, seed in ((0.6, 2), (0.8, 11), (0.0, 21))]
+    """Of three that differ in their weights: two in their nets, and one without a net in its place."""
+    members = [refined(d, context=context, size=size, seed=seed) for size, seed in ((0.6, 2), (0.8, 11))]
+    members.append(AutoregressiveMixture(start(d), None))
     with torch.no_grad():
         members[2].mixture.means.add_(1.5)
-    return Ensemble(members)
+    ensemble = Ensemble(members)
+    ensemble.log_weights.copy_(torch.tensor([0.2, 0.5, 0.3]).log())
+    return ensemble
 
 
 KINDS = pytest.mark.parametrize("kind", [refined, averaged])
@@ -165,8 +168,9 @@ def test_to_normal_slopes_are_the_density(kind: Kind) -> None:
 
 def test_an_ensemble_is_the_average() -> None:
     ensemble, z = averaged(2).double(), torch.randn(30, 2, dtype=torch.float64, generator=generator())
-    expected = torch.stack([member(z).exp() for member in ensemble.members]).mean(0).log()
-    torch.testing.assert_close(ensemble(z), expected)
+    shares = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    expected = (shares @ torch.stack([member(z).exp() for member in ensemble.members])).log()
+    torch.testing.assert_close(ensemble(z), expected, rtol=1e-6, atol=1e-6)
     assert (ensemble.members[0](z) - expected).abs().max() > 0.1
     with pytest.raises(ShapeError, match="members: expected one or more of one event shape"):
         Ensemble([refined(2), refined(3)])

@@ -16,6 +16,7 @@ from diffeo.prepare import Prepared
 from diffeo.problem import FAINTEST, problem
 from diffeo.recipes import Plan, build
 from diffeo.resume import Standing
+from diffeo.stacking import stack
 from diffeo.training import Interrupted, Settings, State, train
 
 __all__ = ["FAINTEST", "PERCENTILE_ROWS", "Clock", "Fitted", "check_device", "fit_density"]
@@ -61,13 +62,15 @@ def fit_density(
     density.eval()
     budget = _seconds_for_training(density, data, clock) if earlier is None else earlier.budget
     state = State() if earlier is None else earlier.state
-    task = problem(density.to(device), data, device)
+    task = problem(density.to(device), data, device, made.apart)
     try:
         for record in train(task, how, state, budget, stop):
             report(record)
     except Interrupted as end:
         end.run = Standing(made, how, start, budget, density.cpu().state_dict(), state)
         raise
+    if made.simple:
+        stack(density.cpu().eval(), made, data)
     return Fitted(density.cpu().eval(), made, how, state, start)
 
 

@@ -7,6 +7,7 @@ by the chain rule, each factor a density of its own whose context holds what sta
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -78,12 +79,16 @@ class Mixed(Density):
     def learners(self) -> list[tuple[str, nn.Module, float]]:
         """What is trained by itself: the factors, but each member of an ensemble in place of the whole; with its name
         and its share of the log-density that is shown while training (the mean over members)."""
-        members = self.members
-        named = self.parts[:-1] if members else self.parts
-        share = 1.0 / max(len(members), 1)
+        apart = [self.members[j] for j in self.learning]
+        named = self.parts[:-1] if apart else self.parts
         return [(name, module, 1.0) for name, module in named] + [
-            (f"numbers {j}", member, share) for j, member in enumerate(members, 1)
+            (f"numbers {j}", member, 1.0 / len(apart)) for j, member in enumerate(apart, 1)
         ]
+
+    @property
+    def learning(self) -> list[int]:
+        """Which of the members are learned; the others are what was fitted before."""
+        return [j for j, member in enumerate(self.members) if getattr(member, "net", None) is not None]
 
     @property
     def members(self) -> list[nn.Module]:
@@ -94,8 +99,14 @@ class Mixed(Density):
         return [] if not isinstance(chain, Chain) or chain.transforms else list(self.rest.base.members)
 
     def _of_numbers(self) -> list[nn.Module]:
-        """What is learned of the numbers, each by itself."""
+        """The densities of the numbers: each member's, or the one."""
         return self.members or ([] if self.rest is None else [self.rest])
+
+    def _average(self, each: Tensor) -> Tensor:
+        """The log-density [n] of the numbers that those of `_of_numbers`, [m, n], make."""
+        if not self.members or self.rest is None:
+            return each[0]
+        return self.rest.base.average(each)  # type: ignore[operator, no-any-return, union-attr]
 
     def set_slopes(self) -> None:
         """Keep the log-slope of the units at the place that fills an atom's cell; to be called when units change."""
@@ -128,7 +139,8 @@ class Mixed(Density):
         features = self.features(rows)
         values = self._exact(rows, features)
         if self.rest is not None:
-            values += self._numbers(rows, noise, features)
+            apart = [self.members[j] for j in self.learning] or [self.rest]
+            values += self._numbers(rows, noise, features, apart)
         return torch.stack([value.double() for value in values], 1)
 
     def _exact(self, rows: Rows, features: Tensor) -> list[Tensor]:
@@ -154,11 +166,11 @@ class Mixed(Density):
         cost = 0.5 * normal.double().square() + 0.5 * LOG_2PI - self.slopes
         return torch.where(rows.atom, normal, z), log_det + torch.where(rows.atom, cost, volume).sum(1)
 
-    def _numbers(self, rows: Rows, noise: Tensor, features: Tensor) -> list[Tensor]:
-        """Log-densities [n] of the numbers, given all that stands before them: one, or each member's."""
+    def _numbers(self, rows: Rows, noise: Tensor, features: Tensor, each: Sequence[nn.Module]) -> list[Tensor]:
+        """Log-densities [n] of the numbers, given all that stands before them, under each of some densities."""
         z, log_det = self.numbers(rows, noise)
         context = features if features.shape[1] else None
-        return [learner(z, context) + log_det for learner in self._of_numbers()]
+        return [density(z, context) + log_det for density in each]
 
     def score(self, rows: Rows, points: int = POINTS) -> Tensor:
         """Each factor's log-probability of each row, [n, parts], float64: repeatable, at `points` fixed points of the
@@ -166,45 +178,50 @@ class Mixed(Density):
         leaves a bound on average, and costs no more than one member at all of them."""
         count = len(self.members)
         if not count:
-            return self.score_learners(rows, points)
-        each = self._scores(rows, count * -(-points // count), apart=True)
+            return self.score_members(rows, points)
+        each = self._scores(rows, count * -(-points // count), self._of_numbers(), apart=True)
         exact = len(self.parts) - 1
-        return torch.cat([each[:, :exact], log_mean_exp(each[:, exact:].T)[:, None]], 1)
+        return torch.cat([each[:, :exact], self._average(each[:, exact:].T)[:, None]], 1)
 
-    def score_learners(self, rows: Rows, points: int = POINTS) -> Tensor:
-        """The same of each learner at all of the points, [n, learners]."""
-        return self._scores(rows, points, apart=False)
+    def score_members(self, rows: Rows, points: int = POINTS, which: Sequence[int] | None = None) -> Tensor:
+        """The same, but in place of the numbers' average each member, or `which` of them, at all of the points."""
+        every = self._of_numbers()
+        return self._scores(rows, points, every if which is None else [every[j] for j in which], apart=False)
 
     @torch.no_grad()
-    def _scores(self, rows: Rows, points: int, apart: bool) -> Tensor:
+    def _scores(self, rows: Rows, points: int, each: Sequence[nn.Module], apart: bool) -> Tensor:
         free = self.layout.free
         spread = torch.full((points if free else 1, len(self.layout.smooth)), 0.5, dtype=torch.float64)
         spread[:, free] = lattice(len(spread), len(free))
         spread = spread.to(rows.low.device)
         size = max(1, CHUNK // len(spread))
-        found = [self._score(rows[i : i + size], spread, apart and bool(free)) for i in range(0, rows.n, size)]
-        return torch.cat(found) if found else torch.zeros(0, len(self.learners), dtype=torch.float64)
+        found = [self._score(rows[i : i + size], spread, each, apart and bool(free)) for i in range(0, rows.n, size)]
+        count = len(self.parts) - (self.rest is not None) + len(each)
+        return torch.cat(found) if found else torch.zeros(0, count, dtype=torch.float64)
 
-    def _score(self, rows: Rows, spread: Tensor, apart: bool) -> Tensor:
+    def _score(self, rows: Rows, spread: Tensor, each: Sequence[nn.Module], apart: bool) -> Tensor:
         features = self.features(rows)
         values = [value.double() for value in self._exact(rows, features)]
-        if self.rest is not None:
-            values += self._masses_of_cells(rows, features, spread, apart)
-        return torch.where(rows.possible[:, None], torch.stack(values, 1), -math.inf)
+        if each:
+            values += self._masses_of_cells(rows, features, spread, each, apart)
+        found = torch.stack(values, 1) if values else torch.zeros(rows.n, 0, dtype=torch.float64)
+        return torch.where(rows.possible[:, None], found, -math.inf)
 
-    def _masses_of_cells(self, rows: Rows, features: Tensor, spread: Tensor, apart: bool) -> list[Tensor]:
-        """Log-masses [n] of the numbers under each learner, by points [m, d] of their cells; `apart`: by its part of
-        them."""
-        (n, m), learners = (rows.n, len(spread)), self._of_numbers()
+    def _masses_of_cells(
+        self, rows: Rows, features: Tensor, spread: Tensor, densities: Sequence[nn.Module], apart: bool
+    ) -> list[Tensor]:
+        """Log-masses [n] of the numbers under each of some densities, by points [m, d] of their cells; `apart`: by its
+        part of them."""
+        n, m = rows.n, len(spread)
         many = Rows(*(part.repeat_interleave(m, 0) for part in rows.parts()))
         z, log_det = self.numbers(many, spread.repeat(n, 1))
         z, log_det = z.view(n, m, z.shape[1]), log_det.view(n, m)
-        each = m // len(learners) if apart else m
+        each = m // len(densities) if apart else m
         context = features.repeat_interleave(each, 0) if features.shape[1] else None
         found = []
-        for j, learner in enumerate(learners):
+        for j, density in enumerate(densities):
             own = slice(j * each, (j + 1) * each) if apart else slice(None)
-            heights = learner(z[:, own].reshape(n * each, -1), context).view(n, each) + log_det[:, own]
+            heights = density(z[:, own].reshape(n * each, -1), context).view(n, each) + log_det[:, own]
             found.append(log_mean_exp(heights.double().T))
         return found
 
@@ -257,8 +274,9 @@ class Mixed(Density):
             tried = place[:, None].repeat(1, CANDIDATES, 1)
             tried[:, :, free] = (lattice(CANDIDATES, len(free)) + shift) % 1.0
             many = Rows(*(part.repeat_interleave(CANDIDATES, 0) for part in rows.parts()))
-            each = self._numbers(many, tried.flatten(0, 1), features.repeat_interleave(CANDIDATES, 0))
-            heights = log_mean_exp(torch.stack(each)).double().view(rows.n, CANDIDATES).nan_to_num(-math.inf)
+            repeated = features.repeat_interleave(CANDIDATES, 0)
+            each = self._numbers(many, tried.flatten(0, 1), repeated, self._of_numbers())
+            heights = self._average(torch.stack(each)).double().view(rows.n, CANDIDATES).nan_to_num(-math.inf)
             steps = (heights - heights.amax(1, keepdim=True)).nan_to_num(0.0).exp().cumsum(1)
             level = torch.rand(rows.n, 1, generator=generator, dtype=torch.float64) * steps[:, -1:]
             place = tried[torch.arange(rows.n), (level >= steps[:, :-1]).sum(1)]

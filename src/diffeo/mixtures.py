@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from diffeo.bases import LOG_2PI, Base, GaussianMixture, mixture_quantiles
 from diffeo.errors import ShapeError
 from diffeo.nets import MaskedMLP
-from diffeo.quantized import log_mean_exp
+from diffeo.quantized import log_sum_exp
 from diffeo.scalars import working_dtype
 from diffeo.transforms.base import common_context
 
@@ -32,7 +32,7 @@ LOG_SCALE_LIMIT = 3.0
 
 class AutoregressiveMixture(Base):
     """`mixture` (Gaussian, [k] components in d coordinates) refined by `net`, a MaskedMLP in natural order with 3 k
-    outputs a coordinate.
+    outputs a coordinate; without a net, as it is.
 
     >>> start = GaussianMixture(2, 3)
     >>> refined = AutoregressiveMixture(start, MaskedMLP([0, 1], 9, hidden=(8,)))
@@ -43,10 +43,12 @@ class AutoregressiveMixture(Base):
 
     reparametrised = False
 
-    def __init__(self, mixture: GaussianMixture, net: MaskedMLP) -> None:
+    def __init__(self, mixture: GaussianMixture, net: MaskedMLP | None) -> None:
         super().__init__()
         self.mixture, self.net = mixture, net
         self.event_shape = mixture.event_shape
+        if net is None:
+            return
         self.context_features = net.context_features
         d = mixture.event_shape[0]
         if getattr(net, "order", ()) != tuple(range(d)) or net.out_features != 3 * mixture.components * d:
@@ -76,7 +78,14 @@ class AutoregressiveMixture(Base):
         log_diagonal = mixture.log_diagonal.to(dtype)[:, :, None]
         own = (log_diagonal - 0.5 * u.square())[:, : u.shape[1] - 1].cumsum(1)
         before = mixture.log_weights(None).to(dtype)[:, :, None] + torch.cat([torch.zeros_like(u[:, :1]), own], 1)
-        return _refined(before, log_diagonal, u, self.net(z, context).to(dtype).view(3, *u.shape))
+        return _refined(before, log_diagonal, u, self._raw(z, context, slice(None)).to(dtype).view(3, *u.shape))
+
+    def _raw(self, z: Tensor, context: Tensor | None, outputs: slice) -> Tensor:
+        """What the net adds, for the outputs of some coordinates."""
+        if self.net is None:
+            count = len(range(3 * self.mixture.components * self.event_shape[0])[outputs])
+            return z.new_zeros(count, len(z))
+        return self.net(z, context, outputs)
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -90,7 +99,7 @@ class AutoregressiveMixture(Base):
         before = self.mixture.log_weights(None).expand(-1, len(z))
         for i in range(d):
             u = factors[:, i] @ z.T - offset[:, i]  # where z_i is still zero; v is linear in it: v(0) + z_i dv/dz
-            raw = self.net(z, rows, slice(i, None, d)).to(like.dtype).view(3, *u.shape)
+            raw = self._raw(z, rows, slice(i, None, d)).to(like.dtype).view(3, *u.shape)
             log_weights, log_slopes, v = _refined(before, log_diagonal[:, i], u, raw)
             steps = torch.softmax(log_weights, 0).cumsum(0)[:-1]
             which = (level[:, i] >= steps).sum(0, keepdim=True)
@@ -105,11 +114,12 @@ class AutoregressiveMixture(Base):
 
 
 class Ensemble(Base):
-    """The average of densities, p(z) = (1/m) sum_j p_j(z), `members` that were learned each by itself.
+    """The weighted average of densities, p(z) = sum_j w_j p_j(z), `members` that were learned each by itself.
 
-    Their errors differ, and the log of an average is at least the average of the logs, so it is no worse than its
-    members on average (deep ensembles, arXiv 1612.01474). As all factorise in one order, so does the average:
-    p(z_i | z_<i) = sum_j w_j(z_<i) p_j(z_i | z_<i) with w_j ~ prod_{l<i} p_j(z_l | z_<l).
+    Their errors differ, and the log of an average is at least the average of the logs, so that of equal weights is no
+    worse than its members on average (deep ensembles, arXiv 1612.01474). As all factorise in one order, so does the
+    average: p(z_i | z_<i) = sum_j w_j(z_<i) p_j(z_i | z_<i) with w_j(z_<i) ~ w_j prod_{l<i} p_j(z_l | z_<l).
+    The weights are a buffer, equal at first and not learned with the members.
 
     >>> member = AutoregressiveMixture(GaussianMixture(2, 3), MaskedMLP([0, 1], 9, hidden=(8,)))
     >>> z = torch.randn(5, 2)
@@ -118,6 +128,7 @@ class Ensemble(Base):
     """
 
     reparametrised = False
+    log_weights: Tensor
 
     def __init__(self, members: Sequence[AutoregressiveMixture]) -> None:
         super().__init__()
@@ -127,16 +138,22 @@ class Ensemble(Base):
             raise ShapeError(f"members: expected one or more of one event shape, got {sorted(shapes)}")
         self.event_shape = shapes.pop()
         self.context_features = common_context(*members)
+        self.register_buffer("log_weights", torch.full((len(members),), -math.log(len(members))))
+
+    def average(self, each: Tensor) -> Tensor:
+        """The log-density [n] that log-densities [m, n] of the members make."""
+        return log_sum_exp(each + self.log_weights.to(each.dtype)[:, None])
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return log_mean_exp(torch.stack([member(z, context) for member in self.members]))
+        return self.average(torch.stack([member(z, context) for member in self.members]))
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         shape = self._batch(n, context)
         rows = context.expand(n, *context.shape).reshape(-1, context.shape[-1]) if context is not None else None
+        weights, count = self.log_weights.double().exp(), math.prod(shape)
+        which = torch.multinomial(weights, max(count, 1), replacement=True, generator=generator)[:count]
         like = next(self.parameters())
-        which = torch.randint(len(self.members), (math.prod(shape),), generator=generator, device=like.device)
         z = torch.zeros(len(which), *self.event_shape, dtype=like.dtype, device=like.device)
         for j, member in enumerate(self.members):
             own = which == j
@@ -149,7 +166,10 @@ class Ensemble(Base):
     def to_normal(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         with torch.no_grad():
             chains = [member._chain(z, context) for member in self.members]  # type: ignore[operator]
-            log_weights = torch.cat([own + each.cumsum(0) - each for own, _, each in chains])
+            shares = self.log_weights.double()[:, None, None]
+            log_weights = torch.cat(
+                [w + own + each.cumsum(0) - each for w, (own, _, each) in zip(shares, chains, strict=True)]
+            )
             v = torch.cat([own for _, own, _ in chains])
             return mixture_quantiles(torch.log_softmax(log_weights, 0), v).to(z)
 

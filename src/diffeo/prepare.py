@@ -40,6 +40,7 @@ class Prepared:
     valid: Rows
     weights: Tensor
     valid_weights: Tensor
+    asked: bool  # whether it was asked which rows are held out
     numbers: np.ndarray
     valid_numbers: np.ndarray
     rows: int
@@ -85,6 +86,7 @@ def prepare(data: Any, valid: Any, config: FitConfig, say: Callable[[str], None]
         valid=layout.rows(x_valid),
         weights=torch.from_numpy(weights / weights.mean()).float(),
         valid_weights=torch.from_numpy(valid_weights / valid_weights.mean()).double(),
+        asked=valid is not None or config.split is not None or config.time is not None,
         numbers=np.flatnonzero(learned) + 1,
         valid_numbers=np.flatnonzero(kept) + 1,
         rows=len(x),

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from diffeo.mixed import Mixed
 from diffeo.prepare import Prepared
+from diffeo.rows import Rows
 from diffeo.training import Problem
 
 __all__ = ["FAINTEST", "problem"]
@@ -15,25 +16,43 @@ VALID_ROWS = 20_000  # validation rows looked at while training
 FAINTEST = -1e6  # nats; a held-out row that is less probable, or impossible, counts as this while training
 
 
-def problem(density: Mixed, data: Prepared, device: torch.device) -> Problem:
-    """Batches of the training rows and the look at the held-out ones, on a device that the density is on."""
+def folds(n: int, count: int) -> np.ndarray:
+    """In which of `count` parts, as even as can be, each of n rows is: [n]."""
+    return np.random.default_rng(0).permutation(n) % count
+
+
+def problem(density: Mixed, data: Prepared, device: torch.device, apart: bool = False) -> Problem:
+    """Batches of the training rows and the look at the held-out ones, on a device that the density is on. `apart`: each
+    member of an ensemble learns from all folds of the training rows but its own, and all are judged together by those."""
     train_rows = data.train.to(device)
     few = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(data.valid.n)[:VALID_ROWS]))
     valid, valid_weights = data.valid[few].to(device), data.valid_weights[few].to(device)
     d = len(data.layout.smooth)
+
+    weights = data.weights.to(device)
+    which: list[int] | None = density.learning or None
+    own: list[tuple[int, Rows]] = []
+    if apart:
+        count = len(density.learning)
+        fold = torch.from_numpy(folds(data.train.n, count)).to(device)
+        weights = weights[:, None].repeat(1, len(density.learners))
+        weights[:, -count:] *= (fold[:, None] != torch.arange(count, device=device)) * (count / (count - 1))
+        which, own = [], [(j, train_rows[fold == place]) for place, j in enumerate(density.learning)]
 
     def log_probs(rows: Tensor) -> Tensor:
         batch = train_rows[rows.to(device)]
         return density.part_log_probs(batch, torch.rand(batch.n, d, dtype=torch.float64, device=device))
 
     def validate() -> Tensor:
-        found = density.score_learners(valid, VALID_POINTS).clamp(min=FAINTEST)
-        return (found * valid_weights[:, None]).sum(0) / valid_weights.sum()
+        found = density.score_members(valid, VALID_POINTS, which).clamp(min=FAINTEST)
+        found = (found * valid_weights[:, None]).sum(0) / valid_weights.sum()
+        each = [density.score_members(rows, VALID_POINTS, [j])[:, -1].clamp(min=FAINTEST) for j, rows in own]
+        return torch.cat([found, torch.cat(each).mean().repeat(len(own))]) if own else found
 
     def explain(rows: Tensor) -> str:
         return _culprits(density, data, rows)
 
-    return Problem(density.learners, log_probs, validate, data.weights.to(device), explain)
+    return Problem(density.learners, log_probs, validate, weights, explain)
 
 
 def _culprits(density: Mixed, data: Prepared, rows: Tensor) -> str:

@@ -7,10 +7,12 @@ the mean over M fixed, evenly spread points: with points shifted at random that 
 importance-weighted bound, arXiv 1509.00519), tighter with every point. Fixed points make it repeatable.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
-__all__ = ["POINTS", "lattice", "log_mean_exp"]
+__all__ = ["POINTS", "lattice", "log_mean_exp", "log_sum_exp"]
 
 POINTS = 16  # points of a cell at which a density is evaluated
 
@@ -38,12 +40,21 @@ def _primes(count: int) -> list[int]:
     return found
 
 
+def log_sum_exp(values: Tensor) -> Tensor:
+    """log of the sum of exp over the first dimension [m, n] -> [n]; -inf where all are, NaN where any is.
+
+    >>> log_sum_exp(torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]]))
+    tensor([0., -inf])
+    """
+    top = values.amax(0)
+    safe = torch.where(top == -torch.inf, 0.0, top)
+    return safe + (values - safe).exp().sum(0).log()
+
+
 def log_mean_exp(values: Tensor) -> Tensor:
     """log of the mean of exp over the first dimension [m, n] -> [n]; -inf where all are, NaN where any is.
 
     >>> log_mean_exp(torch.tensor([[0.0, -torch.inf], [0.0, -torch.inf]]))
     tensor([0., -inf])
     """
-    top = values.amax(0)
-    safe = torch.where(top == -torch.inf, 0.0, top)
-    return safe + (values - safe).exp().mean(0).log()
+    return log_sum_exp(values) - math.log(len(values))

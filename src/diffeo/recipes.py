@@ -46,6 +46,10 @@ class Plan(Config):
     bins: int = Field(ge=2, le=64, description="bins of a spline")
     dropout: float = Field(ge=0, lt=1, description="share of hidden units left out in training")
     members: int = Field(1, ge=1, le=64, description="densities that are learned each by itself and averaged")
+    apart: bool = Field(False, description="whether each of them is judged by rows that it alone does not learn from")
+    simple: int = Field(0, ge=0, le=4096, description="components of the mixture of few numbers beside them, 0 for none")
+    family: str = Field("", max_length=40, description="of that mixture")
+    simple_most: int = Field(0, ge=0, description="components of the largest such mixture that was tried")
     start_rows: int = Field(ge=1, description="rows that EM looked at")
     start_most: int = Field(32, ge=1, description="components of the largest mixture that EM tried")
     start_fits: int = Field(0, ge=0, description="runs of EM before the best was taken")
@@ -67,7 +71,10 @@ def auto(plan: Plan, d: int, context: int) -> Flow:
         net = MaskedMLP(range(d), 3 * plan.components, plan.hidden, context, dropout=plan.dropout)
         return AutoregressiveMixture(mixture, net)
 
-    base = Ensemble([member() for _ in range(plan.members)]) if plan.members > 1 else member()
+    members = [member() for _ in range(plan.members)]
+    if plan.simple:
+        members.append(AutoregressiveMixture(GaussianMixture(d, plan.simple), None))
+    base = Ensemble(members) if len(members) > 1 else members[0]
     return Flow(Chain(*layers), base)
 
 

@@ -6,13 +6,12 @@ one (an average of densities is a density, and its log is at least the average o
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from scipy.special import logsumexp
 
-__all__ = ["MixtureFit", "affordable_rows", "best_mixtures"]
+from diffeo.parsimonious import MixtureFit
+
+__all__ = ["MixtureFit", "affordable_rows", "best_mixtures", "pooled", "with_tails"]
 
 ROWS = 20_000  # EM looks at so many rows at most
 FEW = 6_000  # below so many rows, ridges matter, and restarts are cheap and worth pooling
@@ -23,6 +22,7 @@ SHRUNK = (0.3, 0.7, 1.0)  # of the way from a covariance to its diagonal, where 
 ROWS_EACH = 5  # rows for each of those numbers, below which they are few
 PATIENT = 3  # sizes in a row that may do worse than the best
 TAILS = ((3.0, 1e-3), (10.0, 2e-4), (50.0, 5e-5), (300.0, 2e-5))  # (spread, weight) of wide components for outliers
+TAIL_SCALES = (1.0, 0.1)  # of these weights
 FAR = 100.0  # spreads; EM sees nothing beyond this
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 
@@ -41,29 +41,6 @@ def affordable_rows(d: int, seconds: float | None, most: int = 32) -> int:
     return int(min(ROWS, max(500, seconds / (work * (1.5e-9 * d * d + 1e-8 * d + 2e-8)))))
 
 
-class MixtureFit(NamedTuple):
-    """Weights [k], means [k, d], covariances [k, d, d]; the mean log-density of the validation rows, a word on how it
-    was found, and after how many runs of EM."""
-
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-    valid: float
-    found: str
-    fits: int = 0
-
-    def log_prob(self, z: np.ndarray) -> np.ndarray:
-        """Of rows z [n, d]: [n]."""
-        roots = np.linalg.cholesky(self.covariances)
-        heights = np.log(self.weights) - np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
-        heights = heights - 0.5 * z.shape[1] * np.log(2 * np.pi)
-        each = [
-            height - 0.5 * np.square(solve_triangular(root, (z - mean).T, lower=True)).sum(0)
-            for height, mean, root in zip(heights, self.means, roots, strict=True)
-        ]
-        return np.asarray(logsumexp(each, axis=0))
-
-
 def best_mixtures(
     z: np.ndarray,
     z_valid: np.ndarray,
@@ -73,11 +50,13 @@ def best_mixtures(
     most: int = 32,
     at_most: int = ROWS,
     stop: Callable[[int], bool] = lambda fits: False,
+    apart: Callable[[int], np.ndarray | None] = lambda members: None,
 ) -> list[MixtureFit]:
     """Mixtures of rows z [n, d] in unit spread, of the size and ridge that do best on z_valid, each from restarts of
     its own, with wide components added for outliers; as many as `members` says for so many components.
 
-    `components` fixes the size, `most` bounds it; EM looks at `at_most` rows. `stop(fits)` is asked after so many runs
+    `components` fixes the size, `most` bounds it; EM looks at `at_most` rows. `apart(members)`: folds [n], of which the
+    mixture in place j of the list is not fitted to fold j, so that its rows can judge it. `stop(fits)` is asked after so many runs
     of EM, at least one; true ends the search with the best so far, taken again where there was no time for others.
 
     >>> rng = np.random.default_rng(0)
@@ -88,7 +67,8 @@ def best_mixtures(
     """
     rng = np.random.default_rng(seed)
     z, z_valid = z.clip(-FAR, FAR), z_valid.clip(-FAR, FAR)
-    rows = z[rng.permutation(len(z))[:at_most]]
+    looked = rng.permutation(len(z))[:at_most]
+    rows = z[looked]
     few = len(z) < FEW
     sizes = [components] if components else [k for k in SIZES if k <= most and (k == 1 or len(rows) >= 8 * k)]
     fits = 0
@@ -102,13 +82,15 @@ def best_mixtures(
             worse, highest = (0, fit.valid) if fit.valid > highest else (worse + 1, highest)
             tried.append((fit, size, ridge))
     tried.sort(key=lambda one: -one[0].valid)
+    folds: np.ndarray | None = None
 
-    def restarts(size: int, ridge: float, first: int, count: int) -> list[MixtureFit]:
-        """As many of `count` more runs of EM as there is time for."""
+    def restarts(size: int, ridge: float, first: int, count: int, aside: int | None = None) -> list[MixtureFit]:
+        """As many of `count` more runs of EM as there is time for, with the fold `aside` left out."""
         nonlocal fits
         found: list[MixtureFit] = []
-        while size > 1 and len(found) < count and not stop(fits):
-            found.append(_em(rows, z_valid, size, ridge, seed + first + len(found)))
+        own = rows if folds is None or aside is None else rows[folds[looked] != aside]
+        while (size > 1 or aside is not None) and len(found) < count and not stop(fits):
+            found.append(_em(own, z_valid, size, ridge, seed + first + len(found)))
             fits += 1
         return found
 
@@ -118,14 +100,19 @@ def best_mixtures(
         candidates.append((_pool(parts, z_valid), size, ridge, len(parts)))
     start, size, ridge, count = max(candidates, key=lambda one: one[0].valid)
     found, wanted = [start], members(len(start.weights) + len(TAILS))
+    folds = apart(wanted)
     shrunk: list[MixtureFit] = []
     if len(rows) < ROWS_EACH * z.shape[1] * (z.shape[1] + 1) / 2:
         shrunk = [_shrunk(fit, share, z_valid) for fit, _, _ in tried for share in SHRUNK]
     if shrunk and (best := max(shrunk, key=lambda fit: fit.valid)).valid > start.valid:
         found = [best] * wanted
+    if folds is not None:
+        found = [_pool(restarts(size, ridge, count * j, count, j) or [start], z_valid) for j in range(wanted)]
     while len(found) < wanted and len(parts := restarts(size, ridge, count * len(found), count)) == count:
         found.append(_pool(parts, z_valid))
-    return [_with_tails(found[j % len(found)], z_valid)._replace(fits=fits) for j in range(wanted)]
+    every = np.concatenate([rows, z_valid])
+    ends = [with_tails(found[j % len(found)], every) for j in range(wanted)]
+    return [fit._replace(valid=float(np.mean(fit.log_prob(z_valid))), fits=fits) for fit in ends]
 
 
 def _em(rows: np.ndarray, z_valid: np.ndarray, size: int, ridge: float, seed: int) -> MixtureFit:
@@ -152,10 +139,17 @@ def _em(rows: np.ndarray, z_valid: np.ndarray, size: int, ridge: float, seed: in
 def _pool(fits: list[MixtureFit], z_valid: np.ndarray) -> MixtureFit:
     if len(fits) == 1:
         return fits[0]
+    found = pooled(fits)
+    return found._replace(valid=float(np.mean(found.log_prob(z_valid))))
+
+
+def pooled(fits: list[MixtureFit]) -> MixtureFit:
+    """The average of mixtures, one mixture of all their components."""
+    if len(fits) == 1:
+        return fits[0]
     weights = np.concatenate([fit.weights / len(fits) for fit in fits])
     means, covariances = (np.concatenate([fit[i] for fit in fits]) for i in (1, 2))
-    pooled = MixtureFit(weights, means, covariances, 0.0, f"{len(fits)} times {fits[0].found}, pooled")
-    return pooled._replace(valid=float(np.mean(pooled.log_prob(z_valid))))
+    return MixtureFit(weights, means, covariances, 0.0, f"{len(fits)} times {fits[0].found}, pooled")
 
 
 def _shrunk(fit: MixtureFit, share: float, z_valid: np.ndarray) -> MixtureFit:
@@ -166,11 +160,14 @@ def _shrunk(fit: MixtureFit, share: float, z_valid: np.ndarray) -> MixtureFit:
     return shrunk._replace(valid=float(np.mean(shrunk.log_prob(z_valid))), found=found)
 
 
-def _with_tails(fit: MixtureFit, z_valid: np.ndarray) -> MixtureFit:
+def with_tails(fit: MixtureFit, rows: np.ndarray) -> MixtureFit:
+    """With wide components of little weight, so that no outlier is impossible; of less, where rows [n, d] do without."""
     d = fit.means.shape[1]
-    share = sum(weight for _, weight in TAILS)
-    weights = np.concatenate([fit.weights * (1 - share), [weight for _, weight in TAILS]])
     means = np.concatenate([fit.means, np.zeros((len(TAILS), d))])
     covariances = np.concatenate([fit.covariances, [spread**2 * np.eye(d) for spread, _ in TAILS]])
-    wide = MixtureFit(weights, means, covariances, 0.0, fit.found)
-    return wide._replace(valid=float(np.mean(wide.log_prob(z_valid))))
+    wide = []
+    for scale in TAIL_SCALES:
+        tails = scale * np.array([weight for _, weight in TAILS])
+        weights = np.concatenate([fit.weights * (1 - tails.sum()), tails])
+        wide.append(fit._replace(weights=weights, means=means, covariances=covariances))
+    return max(wide, key=lambda one: one.log_prob(rows).mean())

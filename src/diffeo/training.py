@@ -59,7 +59,7 @@ class Problem:
     of each in the figures that are shown.
 
     `log_probs(indices)`: of training rows, [b, parts], random where the density is; `validate()`: the mean of each
-    part over the validation rows, [parts]; `weights` [n] of the rows, 1 on average; `explain(indices)`: names rows and
+    part over the validation rows, [parts]; `weights` [n] of the rows, or [n, parts] where parts differ in them, 1 on average; `explain(indices)`: names rows and
     columns.
     """
 
@@ -134,8 +134,8 @@ class _Run:
             group["lr"] = group["highest"] * rate * 0.5**self.state.returns
         self.state.step += 1
         log_probs = self.problem.log_probs(rows)
-        weights = self.problem.weights[rows]
-        loss = -(log_probs * weights[:, None]).sum() / len(rows)
+        weights = self.problem.weights[rows].view(len(rows), -1)
+        loss = -(log_probs * weights).sum() / len(rows)
         self.optimizer.zero_grad()
         if not math.isfinite(float(loss.detach())):
             self.failed_rows = rows[~log_probs.detach().isfinite().all(1)]
@@ -151,7 +151,7 @@ class _Run:
             for averages, part in zip(self.averages, self.parameters, strict=True):
                 if part:
                     torch._foreach_lerp_(averages, [p.detach() for p in part], 1 - decay)
-        self.state.train_sum += self.shown((log_probs.detach() * weights[:, None]).mean(0).tolist())
+        self.state.train_sum += self.shown((log_probs.detach() * weights).mean(0).tolist())
         self.state.scored += 1
         return True
 
