@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffeo.errors import ShapeError, shown, whole
 
-__all__ = ["ACTIVATIONS", "MLP", "MaskedMLP", "MaskedNet", "ResMLP", "soft_clip"]
+__all__ = ["ACTIVATIONS", "MLP", "Constants", "MaskedMLP", "MaskedNet", "ResMLP", "soft_clip"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -61,6 +61,28 @@ class _Zero(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor | None = None, some: slice = EVERY) -> Tensor:
         weight = self.weight[some] if mask is None else self.weight[some] * mask[some]
         return torch.addmm(self.bias[some, None], weight, hidden.T)
+
+
+class Constants(nn.Module):
+    """Numbers that are learned, ``start`` [k] at first, plus what is linear in a context: zero at first.
+
+    >>> Constants(torch.ones(3), context=2)(torch.randn(7, 2), torch.float32).shape
+    torch.Size([3, 7])
+    """
+
+    def __init__(self, start: Tensor, context: int = 0) -> None:
+        super().__init__()
+        self.start = nn.Parameter(start)
+        self.weight = nn.Parameter(torch.zeros(len(start), context)) if whole("context", context, 0) else None
+
+    def forward(self, context: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """[k, n] for context [n, c], else [k, 1]; in the dtype asked for."""
+        start = self.start.to(dtype)[:, None]
+        if self.weight is None:
+            return start
+        if context is None:
+            raise ShapeError(f"context: these constants take {self.weight.shape[1]} context features, got none")
+        return torch.addmm(start, self.weight.to(dtype), soft_clip(context.to(dtype)).T)
 
 
 class _Net(nn.Module):
