@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffeo import transforms as T
 from diffeo.errors import ShapeError
-from diffeo.transforms.planar import BENDS, gain, unbend
+from diffeo.transforms.planar import BENDS, _shrink, gain, unbend
 
 ACTIVATIONS = pytest.mark.parametrize("activation", BENDS)
 
@@ -119,6 +119,15 @@ def test_radial_at_its_centre(slope: float) -> None:
         assert all(g.isfinite().all() for g in found)
     x = centre.detach() + torch.logspace(-12, 12, 25, dtype=torch.float64)[:, None] * randn(25, 4, seed=3)
     torch.testing.assert_close(layer.inverse(layer(x)[0])[0], x, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("slope", [-3.0, -0.1, 0.1, 3.0])
+def test_radii_keep_their_digits(slope: float) -> None:
+    """The closed form of the inverse near the centre and far from it: r + beta r / (alpha + r) is the radius again."""
+    alpha = torch.tensor([0.05, 1.0, 20.0], dtype=torch.float64)[:, None]
+    beta, far = alpha * math.expm1(slope), torch.logspace(-30, 30, 61, dtype=torch.float64)
+    r = _shrink(far, alpha, beta)
+    torch.testing.assert_close(r + beta * r / (alpha + r), far.expand(3, -1), rtol=1e-13, atol=0)
 
 
 @ACTIVATIONS
