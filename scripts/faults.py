@@ -174,7 +174,10 @@ FAULTS = [
     Fault("adapters: half the log-scale", "adapters.py",
           "lambda s: 2 * s)", "lambda s: s)", "tests/test_adapters.py"),
     Fault("nets: context not looked at", "nets.py",
-          "soft_clip(context.to(dtype))", "0 * soft_clip(context.to(dtype))", TRANSFORMS),
+          "return torch.cat([h, soft_clip(context.to(dtype))], -1)",
+          "return torch.cat([h, 0 * soft_clip(context.to(dtype))], -1)", TRANSFORMS),
+    Fault("constants: context not looked at", "nets.py",
+          "soft_clip(context.to(dtype)).T)", "0 * soft_clip(context.to(dtype)).T)", TRANSFORMS),
 ]  # fmt: skip
 
 
