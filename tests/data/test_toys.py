@@ -77,7 +77,7 @@ def test_the_density_is_the_sum_over_its_curve(name: str) -> None:
     found = brute(centres, spread)(x)
     seen = found > 1e-9  # further out the ends of the arcs would need ever more places
     assert seen.mean() > 0.7
-    np.testing.assert_allclose(made.log_prob(x)[seen], np.log(found[seen]), atol=2e-5)
+    np.testing.assert_allclose(made.log_prob(x)[seen], np.log(found[seen]), atol=2e-4)
 
 
 def test_the_two_spirals_are_the_integral_over_their_curve() -> None:
