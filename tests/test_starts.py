@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import multivariate_normal
 
 from diffeo import starts
@@ -158,7 +159,7 @@ HARD = {
 @pytest.mark.parametrize("components", [None, 6])
 def test_hard_rows(z: np.ndarray, components: int | None) -> None:
     """Without a warning; the outcome is a density that a base can be made of."""
-    from diffeo.bases import GaussianMixture, torch
+    from diffeo.bases import GaussianMixture
 
     fit = best_mixture(z, z[: max(1, len(z) // 5)], seed=0, components=components)
     assert np.isfinite(fit.valid)

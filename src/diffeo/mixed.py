@@ -106,7 +106,7 @@ class Mixed(Density):
         """The log-density [n] of the numbers that those of `_of_numbers`, [m, n], make."""
         if not self.members or self.rest is None:
             return each[0]
-        return self.rest.base.average(each)  # type: ignore[operator, no-any-return, union-attr]
+        return self.rest.base.average(each)  # type: ignore[operator]
 
     def set_slopes(self) -> None:
         """Keep the log-slope of the units at the place that fills an atom's cell; to be called when units change."""

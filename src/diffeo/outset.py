@@ -8,26 +8,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from torch import Tensor
 
 from diffeo.bases import GaussianMixture
 from diffeo.config import FitConfig
 from diffeo.mixed import Mixed
+from diffeo.parsimonious import Family, affordable_size, simplest
 from diffeo.prepare import Prepared
-from diffeo.parsimonious import Family, affordable_size, anew, simplest
-from diffeo.problem import folds, problem
+from diffeo.problem import folds, judged_apart, problem
 from diffeo.recipes import Plan, build, members, most_components, plan, settings
 from diffeo.rows import Layout, Rows
-from diffeo.starts import FAR, FEW, POOLED, MixtureFit, affordable_rows, best_mixtures, pooled, with_tails
+from diffeo.starts import FAR, MixtureFit, affordable_rows, ahead, best_mixtures
 from diffeo.training import Interrupted, Settings, State, train
 from diffeo.units import Unit, fit_units
 
 __all__ = ["Clock", "Report", "Start", "begin", "better", "layered", "worth_a_trial"]
 
 SEARCH_SHARE = 0.3  # of the budget, for the mixture at the start
-MOST_POOLED = 64  # components
-FOLD = 10  # rows at least that judge a member
 TRIED = 60.0  # seconds of budget, from which on layers are tried beside one mixture
 TRIAL = 0.08  # of the budget, for each trial
 LAYERS, LAST_COMPONENTS, LAYERS_RATE = 3, 8, 1e-2
@@ -105,7 +102,7 @@ def begin(
         if apart(len(mixtures)) is not None:
             z, z_valid = z.clip(-FAR, FAR), z_valid.clip(-FAR, FAR)
             simple = simplest(z, config.seed, simple_most)
-            mixtures = ahead(z, z_valid, mixtures, *simple, config.seed)
+            mixtures = ahead(z, z_valid, folds(n, len(mixtures)), mixtures, *simple, config.seed)
         if stop():
             raise Interrupted("interrupted before training began; nothing was saved")
         start = f"{len(mixtures)} Gaussian mixtures" if len(mixtures) > 1 else "a Gaussian mixture"
@@ -127,44 +124,6 @@ def begin(
     if mixtures and density.rest is not None:
         _set_mixtures(density.rest, mixtures + ([] if simple is None else [simple[0]]))
     return Start(density, made, how, start)
-
-
-def ahead(
-    z: np.ndarray, z_valid: np.ndarray, mixtures: list[MixtureFit], simple: MixtureFit, family: Family, seed: int
-) -> list[MixtureFit]:
-    """The better of mixtures that were each fitted to all folds of z [n, d] but one, and of simple ones fitted anew to
-    the same: by the rows left out, and by what averaging them gains."""
-    fold, k = folds(len(z), len(mixtures)), len(simple.weights)
-    pool = max(1, min(POOLED, MOST_POOLED // k)) if k > 1 else 1
-
-    def again(j: int, first: int, count: int) -> MixtureFit:
-        own = z[fold != j]
-        return with_tails(pooled([anew(own, k, family, seed + first + i) for i in range(count)]), own)
-
-    rivals = [mixtures, [again(j, j, 1) for j in range(len(mixtures))]]
-    if pool > 1:
-        rivals.append([again(j, pool * j, pool) for j in range(len(mixtures))])
-    scores = np.stack([_apart(fits, fold, z, z_valid) for fits in rivals])
-    best = int(scores.mean(1).argmax())
-    lead = scores[best] - scores[0]
-    return rivals[best] if lead.mean() > lead.std() / np.sqrt(len(z)) else mixtures
-
-
-def _apart(fits: list[MixtureFit], fold: np.ndarray, z: np.ndarray, z_valid: np.ndarray) -> np.ndarray:
-    """The log-density [n] of every row of z [n, d] under the mixture that was not fitted to its fold, and on average
-    what that of all together has ahead of theirs, seen on rows of z_valid."""
-    apart = np.zeros(len(z))
-    for j, fit in enumerate(fits):
-        apart[fold == j] = fit.log_prob(z[fold == j])
-    each = np.stack([fit.log_prob(z_valid) for fit in fits])
-    return apart + float((logsumexp(each, axis=0) - np.log(len(fits)) - each.mean(0)).mean())
-
-
-def judged_apart(data: Prepared, members: int) -> bool:
-    """Whether each member is to be judged by rows that it alone does not learn from: where rows are few, those held out
-    are too few to judge by, unless it was asked which these are, or rows differ in weight."""
-    n, even = data.train.n, bool((data.weights == data.weights[0]).all())
-    return members > 1 and not data.asked and even and FOLD * members <= n < FEW
 
 
 def worth_a_trial(made: Plan, config: FitConfig, clock: Clock) -> bool:

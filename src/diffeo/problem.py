@@ -7,12 +7,14 @@ from torch import Tensor
 from diffeo.mixed import Mixed
 from diffeo.prepare import Prepared
 from diffeo.rows import Rows
+from diffeo.starts import FEW
 from diffeo.training import Problem
 
-__all__ = ["FAINTEST", "problem"]
+__all__ = ["FAINTEST", "folds", "judged_apart", "problem"]
 
 VALID_POINTS = 4  # points of a rounding cell while training
 VALID_ROWS = 20_000  # validation rows looked at while training
+FEWEST = 10  # rows of a fold
 FAINTEST = -1e6  # nats; a held-out row that is less probable, or impossible, counts as this while training
 
 
@@ -21,9 +23,16 @@ def folds(n: int, count: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(n) % count
 
 
+def judged_apart(data: Prepared, members: int) -> bool:
+    """Whether each member is to be judged by rows that it alone does not learn from: where rows are few, those held out
+    are too few to judge by, unless it was asked which these are, or rows differ in weight."""
+    n, even = data.train.n, bool((data.weights == data.weights[0]).all())
+    return members > 1 and not data.asked and even and FEWEST * members <= n < FEW
+
+
 def problem(density: Mixed, data: Prepared, device: torch.device, apart: bool = False) -> Problem:
     """Batches of the training rows and the look at the held-out ones, on a device that the density is on. `apart`: each
-    member of an ensemble learns from all folds of the training rows but its own, and all are judged together by those."""
+    member of an ensemble learns from all folds of the training rows but its own, and by those all are judged."""
     train_rows = data.train.to(device)
     few = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(data.valid.n)[:VALID_ROWS]))
     valid, valid_weights = data.valid[few].to(device), data.valid_weights[few].to(device)

@@ -47,7 +47,7 @@ class Plan(Config):
     dropout: float = Field(ge=0, lt=1, description="share of hidden units left out in training")
     members: int = Field(1, ge=1, le=64, description="densities that are learned each by itself and averaged")
     apart: bool = Field(False, description="whether each of them is judged by rows that it alone does not learn from")
-    simple: int = Field(0, ge=0, le=4096, description="components of the mixture of few numbers beside them, 0 for none")
+    simple: int = Field(0, ge=0, le=4096, description="components of a mixture of few numbers beside them")
     family: str = Field("", max_length=40, description="of that mixture")
     simple_most: int = Field(0, ge=0, description="components of the largest such mixture that was tried")
     start_rows: int = Field(ge=1, description="rows that EM looked at")

@@ -10,9 +10,9 @@ import torch
 from diffeo.mixed import Mixed
 from diffeo.mixtures import Ensemble
 from diffeo.parsimonious import FAMILIES, anew
-from diffeo.quantized import log_mean_exp
 from diffeo.prepare import Prepared
 from diffeo.problem import folds
+from diffeo.quantized import log_mean_exp
 from diffeo.recipes import Plan
 
 __all__ = ["stack", "weights_of"]
@@ -24,7 +24,8 @@ LEAST = 0.01  # of the learned members, which know of outliers
 def stack(density: Mixed, plan: Plan, data: Prepared) -> None:
     """Weigh the learned members of an ensemble against the mixture of few numbers beside them, by rows [n] of the
     folds that each was not fitted to."""
-    assert density.rest is not None and isinstance(density.rest.base, Ensemble)
+    assert density.rest is not None
+    assert isinstance(density.rest.base, Ensemble)
     *learned, _ = density.rest.base.members
     noise = torch.rand(data.train.low.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     fold, each = folds(data.train.n, len(learned)), np.zeros((2, data.train.n))

@@ -8,14 +8,16 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from scipy.special import logsumexp
 
-from diffeo.parsimonious import MixtureFit
+from diffeo.parsimonious import Family, MixtureFit, anew
 
-__all__ = ["MixtureFit", "affordable_rows", "best_mixtures", "pooled", "with_tails"]
+__all__ = ["FAR", "FEW", "MixtureFit", "affordable_rows", "ahead", "best_mixtures", "with_tails"]
 
 ROWS = 20_000  # EM looks at so many rows at most
 FEW = 6_000  # below so many rows, ridges matter, and restarts are cheap and worth pooling
 POOLED = 6
+MOST_POOLED = 64  # components, of simple mixtures
 CANDIDATES = 8  # of sizes and ridges, whose restarts are pooled
 RIDGES = (1e-6, 1e-3, 1e-1)  # on the diagonals of covariances, in unit spread; the first for many rows
 SHRUNK = (0.3, 0.7, 1.0)  # of the way from a covariance to its diagonal, where rows are few for its d (d + 1) / 2
@@ -56,8 +58,9 @@ def best_mixtures(
     its own, with wide components added for outliers; as many as `members` says for so many components.
 
     `components` fixes the size, `most` bounds it; EM looks at `at_most` rows. `apart(members)`: folds [n], of which the
-    mixture in place j of the list is not fitted to fold j, so that its rows can judge it. `stop(fits)` is asked after so many runs
-    of EM, at least one; true ends the search with the best so far, taken again where there was no time for others.
+    mixture in place j of the list is not fitted to fold j, so that its rows can judge it. `stop(fits)` is asked after
+    so many runs of EM, at least one; true ends the search with the best so far, taken again where there was no time
+    for others.
 
     >>> rng = np.random.default_rng(0)
     >>> z = np.concatenate([rng.normal(-3, 1, (300, 1)), rng.normal(3, 1, (300, 1))])
@@ -115,6 +118,43 @@ def best_mixtures(
     return [fit._replace(valid=float(np.mean(fit.log_prob(z_valid))), fits=fits) for fit in ends]
 
 
+def ahead(
+    z: np.ndarray,
+    z_valid: np.ndarray,
+    fold: np.ndarray,
+    mixtures: list[MixtureFit],
+    simple: MixtureFit,
+    family: Family,
+    seed: int,
+) -> list[MixtureFit]:
+    """Mixtures that were each fitted to all folds [n] of z [n, d] but one; or simple ones fitted anew to the same, if
+    these are ahead by more than the standard error: on the rows left out, and with what averaging them gains."""
+    k = len(simple.weights)
+    pool = max(1, min(POOLED, MOST_POOLED // k)) if k > 1 else 1
+
+    def again(j: int, first: int, count: int) -> MixtureFit:
+        own = z[fold != j]
+        return with_tails(pooled([anew(own, k, family, seed + first + i) for i in range(count)]), own)
+
+    rivals = [mixtures, [again(j, j, 1) for j in range(len(mixtures))]]
+    if pool > 1:
+        rivals.append([again(j, pool * j, pool) for j in range(len(mixtures))])
+    scores = np.stack([_apart(fits, fold, z, z_valid) for fits in rivals])
+    best = int(scores.mean(1).argmax())
+    lead = scores[best] - scores[0]
+    return rivals[best] if lead.mean() > lead.std() / np.sqrt(len(z)) else mixtures
+
+
+def _apart(fits: list[MixtureFit], fold: np.ndarray, z: np.ndarray, z_valid: np.ndarray) -> np.ndarray:
+    """The log-density [n] of every row of z [n, d] under the mixture that was not fitted to its fold, and on average
+    what that of all together has ahead of theirs, seen on rows of z_valid."""
+    apart = np.zeros(len(z))
+    for j, fit in enumerate(fits):
+        apart[fold == j] = fit.log_prob(z[fold == j])
+    each = np.stack([fit.log_prob(z_valid) for fit in fits])
+    return apart + float((logsumexp(each, axis=0) - np.log(len(fits)) - each.mean(0)).mean())
+
+
 def _em(rows: np.ndarray, z_valid: np.ndarray, size: int, ridge: float, seed: int) -> MixtureFit:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -161,7 +201,7 @@ def _shrunk(fit: MixtureFit, share: float, z_valid: np.ndarray) -> MixtureFit:
 
 
 def with_tails(fit: MixtureFit, rows: np.ndarray) -> MixtureFit:
-    """With wide components of little weight, so that no outlier is impossible; of less, where rows [n, d] do without."""
+    """With wide components of little weight, so that no outlier is impossible; of less where rows [n, d] need none."""
     d = fit.means.shape[1]
     means = np.concatenate([fit.means, np.zeros((len(TAILS), d))])
     covariances = np.concatenate([fit.covariances, [spread**2 * np.eye(d) for spread, _ in TAILS]])

@@ -59,8 +59,8 @@ class Problem:
     of each in the figures that are shown.
 
     `log_probs(indices)`: of training rows, [b, parts], random where the density is; `validate()`: the mean of each
-    part over the validation rows, [parts]; `weights` [n] of the rows, or [n, parts] where parts differ in them, 1 on average; `explain(indices)`: names rows and
-    columns.
+    part over the validation rows, [parts]; `weights` [n] of the rows, or [n, parts] where parts differ in them, 1 on
+    average; `explain(indices)`: names rows and columns.
     """
 
     parts: list[tuple[str, nn.Module, float]]
