@@ -46,7 +46,7 @@ def curves(
         _frame(axes, x, y)
         ticks(axes.xaxis, most=8)
         ticks(axes.yaxis)
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
     return plate.drawing
 
 
@@ -81,12 +81,16 @@ def against(
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
         if log_y:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            _log_y(axes)
         _frame(axes, x, y)
         axes.legend(loc="best")
     return plate.drawing
+
+
+def _log_y(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _round(places: Sequence[float]) -> list[float]:
@@ -109,7 +113,8 @@ def profiles(
         for (name, values), colour in zip(densities.items(), (INK, SAMPLES, *COLOURS[2:]), strict=False):
             axes.plot(x, values, color=colour, lw=1.3, label=tidy(name))
         if log:
-            axes.set_yscale("log")
+            _log_y(axes)
+            axes.set_ylim(bottom=1e-4)
         else:
             axes.set_ylim(bottom=0)
         axes.set_xlim(x[0], x[-1])

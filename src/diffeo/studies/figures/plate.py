@@ -6,6 +6,7 @@ import io
 from typing import NamedTuple
 
 import matplotlib
+from PIL import Image
 
 from diffeo.report.figures.sheet import DARK, DATA, INK, PALE, SAMPLES, Sheet
 
@@ -13,6 +14,7 @@ __all__ = ["COLOURS", "DARK", "DATA", "INK", "PALE", "SAMPLES", "Drawing", "Plat
 
 # told apart by every kind of colour vision, and in grey
 COLOURS = (DARK, SAMPLES, "#2e8b6f", "#8a5fb0", "#c29a1e", "#5a6573")
+SHADES = 224  # in a PNG: a density of fewer shows steps where there are none
 
 
 class Drawing(NamedTuple):
@@ -29,21 +31,17 @@ class Drawing(NamedTuple):
 
 
 class Plate(Sheet):
-    """A figure of this house, closed into PNG bytes of few colours and SVG bytes that repeat."""
-
-    svg = b""
+    """A figure of this house, closed into PNG bytes of not too many colours and SVG bytes that repeat."""
 
     def __exit__(self, kind: object, *rest: object) -> None:
         try:
             if kind is None:
                 matplotlib.rcParams["svg.hashsalt"] = "diffeo"
-                file = io.BytesIO()
-                self.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-                self.svg = file.getvalue()
+                vector, raster, small = io.BytesIO(), io.BytesIO(), io.BytesIO()
+                self.figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
+                self.figure.savefig(raster, format="png")
+                with Image.open(raster) as picture:
+                    picture.convert("RGB").quantize(SHADES, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+                self.drawing = Drawing(small.getvalue(), vector.getvalue(), self.size[0])
         finally:
-            super().__exit__(kind, *rest)
-
-    @property
-    def drawing(self) -> Drawing:
-        """What was drawn."""
-        return Drawing(self.png, self.svg, self.size[0])
+            self._style.__exit__(None, None, None)
