@@ -143,8 +143,6 @@ def _needles(counts: np.ndarray, entropy: float, runs: dict[str, Run]) -> tuple[
 
 
 def _table(p: np.ndarray, cells: np.ndarray, masses: np.ndarray) -> Table:
-    rows = [
-        (str(k), *(f"{value:.4f}" for value in line)) for k, line in enumerate(zip(p, cells, masses, strict=True))
-    ]
+    rows = [(str(k), *(f"{value:.4f}" for value in line)) for k, line in enumerate(zip(p, cells, masses, strict=True))]
     heading = ("count", "true probability", "mass of the step in the flow", "diffeo's masses")
     return Table(heading, tuple(rows), f"Both were fitted to the same {ROWS:,} counts.")

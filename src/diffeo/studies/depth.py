@@ -26,7 +26,7 @@ __all__ = ["depth"]
 DEPTHS = (1, 2, 4, 8, 16)
 ROWS, VALID, SEED, NOISE = 2000, 500, 0, 0.1
 WINDOW = Window(-1.75, 2.75, -1.75, 2.25)
-STEPS = {"planar": 1500, "affine coupling": 300}  # epochs: a planar layer is cheap and learns slowly
+STEPS = {"planar": 600, "affine coupling": 250}  # epochs: a planar layer is cheap and learns slowly
 WIDTH = 32
 
 
@@ -96,13 +96,13 @@ def _outcome(known: Known, runs: Runs, seed: int) -> Outcome:
     deepest = DEPTHS[-1]
     lead = (
         "A flow is a pile of simple maps, each with an inverse. One alone bends little: a planar layer pushes space "
-        "along one direction where it crosses one line; a coupling layer slides one coordinate by a curve of the other. "
-        f"Piled up they bend as much as one likes. Here the same {ROWS:,} points on two moons are learned by flows of "
+        "along one direction where it crosses one line; a coupling layer slides one coordinate by a curve of the "
+        f"other. Piled up they bend as much as one likes. Here the same {ROWS:,} points on two moons are learned by flows of "
         f"{DEPTHS[0]} to {deepest} layers."
     )
     answer = (
-        f"From 1 layer to {deepest}, planar flows come from {runs['planar', 1].kl} to {runs['planar', deepest].kl} nats "
-        f"from the truth, affine couplings from {runs['affine coupling', 1].kl} to "
+        f"From 1 layer to {deepest}, planar flows come from {runs['planar', 1].kl} to {runs['planar', deepest].kl} "
+        f"nats from the truth, affine couplings from {runs['affine coupling', 1].kl} to "
         f"{runs['affine coupling', deepest].kl}."
     )
     sections = (
@@ -152,7 +152,9 @@ def _densities(known: Known, runs: Runs) -> Picture:
         for n in shown:
             picture = truth.image(truth.of_density(runs[kind, n].flow), WINDOW, 160)
             panels.append(figures.Panel(_stage(kind, n), picture))
-    words = "One layer can only shear and squeeze a Gaussian; more fold it. On one scale, darker where points are likelier."
+    words = (
+        "One layer can only shear and squeeze a Gaussian; more fold it. On one scale, darker where points are likelier."
+    )
     return Picture("densities", "The densities", words, figures.planes(panels, WINDOW, len(shown) + 1))
 
 

@@ -240,9 +240,9 @@ def _trade_off(found: list[Case], sweeps: Sweeps, rows: int) -> tuple[Any, ...]:
     }
     return (
         "A small h follows the sample, and would look different for another one: that is variance, and it falls as "
-        "1/h² and as 1/N. A large h smooths the truth itself away: that is bias, it grows as h², and more points do not "
-        "mend it. The best h stands where the two balance, smaller the more points there are and the finer the density "
-        "is.",
+        "1/h² and as 1/N. A large h smooths the truth itself away: that is bias, it grows as h², and more points do "
+        "not mend it. The best h stands where the two balance, smaller the more points there are and the finer the "
+        "density is.",
         Picture(
             "bias-variance",
             "The two parts of the error: mixture, std 1/2",

@@ -54,7 +54,8 @@ def _within(axes: Axes, values: list[float], levels: list[float]) -> None:
     """Leave what a few early or wild epochs say above the edge."""
     if not values:
         return
-    low, high = min(*values, *levels, values[0]), max(float(np.quantile(values, 0.97)), *levels, values[0] * 0 - 1e300)
+    usual = [float(np.quantile(values, 0.97)), float(values[0]), *levels]
+    low, high = min(float(min(values)), *usual), max(usual)
     pad = 0.08 * (high - low) or 0.5
     axes.set_ylim(low - pad, high + 2 * pad)
 
