@@ -16,8 +16,10 @@ EPOCHS = 150  # in place of a budget: the same seed gives the same model, bit fo
 
 
 def default(x: Tensor, options: Options, seed: int, report: Report | None = None) -> Model:
-    """The model that diffeo fits to rows x [n, d] when nothing is chosen but the seed and the number of epochs."""
-    return fit(x.double().numpy(), epochs=options.epochs(EPOCHS), seed=seed, progress=report)
+    """The model that diffeo fits to rows x [n, d] when nothing is chosen but the seed and the number of epochs; a quick
+    study has one density of it and not the mean of several."""
+    members = {"members": 1} if options.quick else {}
+    return fit(x.double().numpy(), epochs=options.epochs(EPOCHS), seed=seed, progress=report, **members)
 
 
 def log_prob_of(model: Model) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffeo.bases import StandardNormal
-from diffeo.data.toys import toy
+from diffeo.data.toys import Toy, toy
 from diffeo.flow import Flow
 from diffeo.nets import MLP
 from diffeo.scalars import affine
@@ -18,7 +18,7 @@ from diffeo.studies import figures, truth, views
 from diffeo.studies.course import Course
 from diffeo.studies.learning import Loop, seeded, taught, with_weights
 from diffeo.studies.outcome import Options, Outcome, Picture, Section, Table
-from diffeo.studies.truth import FRESH, Gap, Known, Window
+from diffeo.studies.truth import FRESH, Gap, Window
 from diffeo.transforms import Chain, Coupling, Partition, Planar
 
 __all__ = ["depth"]
@@ -73,7 +73,7 @@ def _stage(kind: str, layers: int) -> str:
 
 
 def _run(
-    kind: str, layers: int, rows: Tensor, known: Known, fresh: Tensor, options: Options, course: Course, seed: int
+    kind: str, layers: int, rows: Tensor, known: Toy, fresh: Tensor, options: Options, course: Course, seed: int
 ) -> Run:
     with seeded(seed):
         flow = KINDS[kind](layers)
@@ -86,7 +86,7 @@ def _run(
 Runs = Mapping[tuple[str, int], Run]
 
 
-def _outcome(known: Known, runs: Runs, seed: int) -> Outcome:
+def _outcome(known: Toy, runs: Runs, seed: int) -> Outcome:
     results = {
         "entropy": known.entropy,
         "kl": {kind: {str(layers): runs[kind, layers].kl.plain() for layers in DEPTHS} for kind in KINDS},
@@ -97,8 +97,8 @@ def _outcome(known: Known, runs: Runs, seed: int) -> Outcome:
     lead = (
         "A flow is a pile of simple maps, each with an inverse. One alone bends little: a planar layer pushes space "
         "along one direction where it crosses one line; a coupling layer slides one coordinate by a curve of the "
-        f"other. Piled up they bend as much as one likes. Here the same {ROWS:,} points on two moons are learned by flows of "
-        f"{DEPTHS[0]} to {deepest} layers."
+        f"other. Piled up they bend as much as one likes. Here the same {ROWS:,} points on two moons are learned by "
+        f"flows of {DEPTHS[0]} to {deepest} layers."
     )
     answer = (
         f"From 1 layer to {deepest}, planar flows come from {runs['planar', 1].kl} to {runs['planar', deepest].kl} "
@@ -143,7 +143,7 @@ def _nats(run: Run) -> float:
     return float("nan") if run.kl.nats is None else run.kl.nats
 
 
-def _densities(known: Known, runs: Runs) -> Picture:
+def _densities(known: Toy, runs: Runs) -> Picture:
     real = truth.image(known.log_prob, WINDOW, 160)
     shown = (1, 4, 16)
     panels = []

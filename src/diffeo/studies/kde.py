@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from diffeo.baselines import KernelDensity
-from diffeo.data.toys import toy
+from diffeo.data.toys import Toy, toy
 from diffeo.studies import figures, truth
 from diffeo.studies.course import Course
 from diffeo.studies.outcome import Options, Outcome, Picture, Section, Table
-from diffeo.studies.truth import FRESH, Gap, Known, Window
+from diffeo.studies.truth import FRESH, Gap, Window
 
 __all__ = ["kde", "mise"]
 
@@ -30,7 +30,7 @@ class Case(NamedTuple):
     where it is the mixture of four."""
 
     name: str
-    known: Known
+    known: Toy
     window: Window
     shown: float
     std: float | None

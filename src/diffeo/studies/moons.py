@@ -11,7 +11,7 @@ from sklearn.datasets import make_moons
 from torch import Tensor
 
 from diffeo.bases import StandardNormal
-from diffeo.data.toys import toy
+from diffeo.data.toys import Toy, toy
 from diffeo.flow import Flow
 from diffeo.nets import MLP
 from diffeo.scalars import affine
@@ -83,7 +83,7 @@ def _train(name: str, x: Tensor, epochs: int, seed: int, course: Course) -> Told
     return flow, learned, seen
 
 
-def _numbers(name: str, flow: Flow, learned: Learned, known: truth.Known, fresh: Tensor) -> dict[str, Any]:
+def _numbers(name: str, flow: Flow, learned: Learned, known: Toy, fresh: Tensor) -> dict[str, Any]:
     log_prob = truth.of_density(flow)
     return {
         "kl": truth.gap(known.log_prob, log_prob, fresh).plain(),
@@ -113,7 +113,7 @@ def turns(flow: Flow) -> int:
 
 
 def _outcome(
-    known: truth.Known, rows: np.ndarray, told: dict[str, Told], found: dict[str, dict[str, Any]], seed: int
+    known: Toy, rows: np.ndarray, told: dict[str, Told], found: dict[str, dict[str, Any]], seed: int
 ) -> Outcome:
     results = {"entropy": known.entropy, "models": found}
     sections = (
@@ -140,9 +140,9 @@ def _answer(found: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def _losses(known: truth.Known, told: dict[str, Told], found: dict[str, dict[str, Any]]) -> tuple[Any, ...]:
+def _losses(known: Toy, told: dict[str, Told], found: dict[str, dict[str, Any]]) -> tuple[Any, ...]:
     lines = {name: (range(1, len(m.train) + 1), m.train) for name, (_, m, _) in told.items()}
-    entropy = known.entropy or 0.0
+    entropy = known.entropy
     heading = ("", "loss, last epoch", "in the founding notebook", "loss, fresh points", "KL to the truth")
     table = tuple(
         (name, f"{f['train_nll']:.3f}", f"{FOUNDING[name]:.3f}", f"{f['test_nll']:.3f}", str(Gap(*f["kl"].values())))
@@ -162,7 +162,7 @@ def _losses(known: truth.Known, told: dict[str, Told], found: dict[str, dict[str
     )
 
 
-def _densities(known: truth.Known, rows: np.ndarray, told: dict[str, Told]) -> tuple[Any, ...]:
+def _densities(known: Toy, rows: np.ndarray, told: dict[str, Told]) -> tuple[Any, ...]:
     panels = [
         figures.Panel("the truth", truth.image(known.log_prob, WINDOW, 200)),
         figures.Panel(f"{ROWS:,} points to learn from", clouds=(figures.Cloud(rows),)),

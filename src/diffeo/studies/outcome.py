@@ -14,7 +14,7 @@ from diffeo.studies.figures import Drawing
 
 __all__ = ["QUICK", "Findings", "Options", "Outcome", "Picture", "Section", "Study", "Table"]
 
-QUICK = 0.04  # the effort of --quick: each study ends within a minute
+QUICK = 0.02  # the effort of --quick: each study ends within a minute
 POINTS_AT_LEAST = 500
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffeo.adapters import CouplingFlow
-from diffeo.data.toys import sample_2d_datasets, toy
+from diffeo.data.toys import Toy, sample_2d_datasets, toy
 from diffeo.flow import Flow
 from diffeo.model import Model
 from diffeo.studies import truth
@@ -21,7 +21,7 @@ from diffeo.studies.course import Course
 from diffeo.studies.default import default, log_prob_of
 from diffeo.studies.learning import Learned, Loop, seeded, taught, with_weights
 from diffeo.studies.outcome import Options
-from diffeo.studies.truth import FRESH, Gap, Known
+from diffeo.studies.truth import FRESH, Gap
 
 __all__ = ["RUNS", "SEED", "Result", "Run", "known", "numbers", "points", "result_of"]
 
@@ -85,7 +85,7 @@ class Result(NamedTuple):
     entropy: float
 
 
-def known(run: Run) -> Known:
+def known(run: Run) -> Toy:
     """The exact density of a run's points."""
     if run.dist == "GaussiansRot":
         return toy("rotated", gaussians=run.gaussians)
@@ -123,7 +123,7 @@ def result_of(run: Run, options: Options, course: Course, seed: int, defaults: d
         {name: truth.gap(exact.log_prob, log_prob, fresh) for name, log_prob in kinds.items()},
         truth.gap(truth.of_density(flow), exact.log_prob, drawn),
         {name: _finite(log_prob) for name, log_prob in kinds.items()},
-        float(exact.entropy or 0.0),
+        exact.entropy,
     )
 
 

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Gap", "Known", "LogProb", "Window", "distance", "gap", "image", "nll", "of_density", "scores", "tensor"]
+__all__ = ["Gap", "LogProb", "Window", "distance", "gap", "image", "nll", "of_density", "scores", "tensor"]
 
 LogProb = Callable[[Tensor], Any]  # rows [n, d] -> [n], nats
 ROWS = 20_000  # rows scored at a time
 FRESH = 7_000_003  # the seed of test points lies so far from that of the data
-
-
-class Known(Protocol):
-    """A density that is known exactly and can be drawn from."""
-
-    features: int
-    entropy: float | None
-
-    def sample(self, n: int, seed: int = 0) -> Any: ...
-
-    def log_prob(self, x: Any) -> Any: ...
 
 
 class Gap(NamedTuple):

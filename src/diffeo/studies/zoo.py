@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffeo.bases import StandardNormal
-from diffeo.data.toys import toy
+from diffeo.data.toys import Toy, toy
 from diffeo.flow import Flow
 from diffeo.nets import MLP, MaskedMLP
 from diffeo.scalars import Scalar, affine, spline
@@ -19,7 +19,7 @@ from diffeo.studies import figures, truth, views
 from diffeo.studies.course import Course
 from diffeo.studies.learning import Learned, Loop, seeded, taught, with_weights
 from diffeo.studies.outcome import Options, Outcome, Picture, Section, Table
-from diffeo.studies.truth import FRESH, Gap, Known, LogProb, Window
+from diffeo.studies.truth import FRESH, Gap, LogProb, Window
 from diffeo.transforms import LU, ActNorm, Autoregressive, Chain, Coupling, Partition, Planar, Radial, Transform
 
 __all__ = ["zoo"]
@@ -130,7 +130,7 @@ def zoo(options: Options, course: Course) -> Outcome:
     return _outcome(sets, runs, seed)
 
 
-def _set(known: Known, d: int, options: Options, seed: int) -> Set:
+def _set(known: Toy, d: int, options: Options, seed: int) -> Set:
     """A tenth validates. What is learned is standardised; a divergence is the same in any units."""
     rows = truth.tensor(known.sample(ROWS[d], seed=seed), torch.float64)
     fresh = truth.tensor(known.sample(options.points(20_000), seed=FRESH + seed), torch.float64)

@@ -15,7 +15,8 @@ from diffeo.studies.figures.plate import COLOURS, DATA, INK, PALE, SAMPLES, Draw
 
 __all__ = ["Curve", "against", "curves", "profiles"]
 
-Curve = tuple[Sequence[float], Sequence[float]]  # x and y
+Numbers = Sequence[float] | np.ndarray
+Curve = tuple[Numbers, Numbers]  # x and y
 
 
 def _frame(axes: Axes, x: str, y: str) -> None:
