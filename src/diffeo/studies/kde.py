@@ -92,7 +92,7 @@ class Estimate(NamedTuple):
 
 def kde(options: Options, course: Course) -> Outcome:
     """Samples of three densities, an estimate of each for three bandwidths, and how far each is from the truth."""
-    seed, size, rows = options.seed_or(SEED), 100 if options.quick else 200, options.points(ROWS)
+    seed, size, rows = options.seed_or(SEED), options.pixels(100 if options.quick else 200), options.points(ROWS)
     found = cases()
     course.plan({case.name: 1.0 for case in found})
     data, estimates = {}, {}

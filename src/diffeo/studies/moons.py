@@ -10,40 +10,24 @@ import torch
 from sklearn.datasets import make_moons
 from torch import Tensor
 
-from diffeo.bases import StandardNormal
+from diffeo.adapters import PermutationFlow, RealNVP
 from diffeo.data.toys import Toy, toy
 from diffeo.flow import Flow
-from diffeo.nets import MLP
-from diffeo.scalars import affine
 from diffeo.studies import figures, truth, views
 from diffeo.studies.course import Course
 from diffeo.studies.learning import Learned, Loop, seeded, taught
 from diffeo.studies.outcome import Options, Outcome, Picture, Section, Table
 from diffeo.studies.truth import Gap
-from diffeo.transforms import LU, ActNorm, Chain, Coupling, Partition, Permute, Transform
+from diffeo.transforms import ActNorm, Coupling, Permute
 
 __all__ = ["moons"]
 
 ROWS, NOISE, SEED = 2000, 0.08, 42
 EPOCHS, COUPLINGS, WIDTH = 1000, 6, 128
 WINDOW = truth.Window(-1.5, 2.5, -0.75, 1.25)
+FLOWS = {"RealNVP": RealNVP, "permutation flow": PermutationFlow}
 FOUNDING = {"RealNVP": 0.7649, "permutation flow": 0.8108}  # the last losses in the notebook that this repeats
 SHOWN = 4  # densities while learning
-
-
-def coupling_flow(couplings: int, width: int, learned: bool, generator: torch.Generator) -> Flow:
-    """ActNorm, then affine couplings of alternating partitions, each followed by a learned linear map or by a fixed
-    random permutation."""
-    steps: list[Transform] = [ActNorm(2)]
-    for i in range(couplings):
-        partition = Partition.alternating(2).flip() if i % 2 else Partition.alternating(2)
-        steps.append(Coupling(partition, affine(), _net(width)))
-        steps.append(LU(2, "orthogonal", generator) if learned else Permute.random(2, generator))
-    return Flow(Chain(*steps), StandardNormal(2))
-
-
-def _net(width: int) -> Any:
-    return lambda a, b: MLP(a, b, (width, width), activation="relu")
 
 
 def moons(options: Options, course: Course) -> Outcome:
@@ -55,7 +39,7 @@ def moons(options: Options, course: Course) -> Outcome:
     course.plan(dict.fromkeys(FOUNDING, 1.0))
     told, found = {}, {}
     for name in FOUNDING:
-        told[name] = _train(name, x, options.epochs(EPOCHS), seed, course)
+        told[name] = _train(name, x, options, seed, course)
         flow, learned, _ = told[name]
         found[name] = _numbers(name, flow, learned, known, fresh)
         course.say(f"{name}: {Gap(*found[name]['kl'].values())} nats from the truth")
@@ -65,19 +49,20 @@ def moons(options: Options, course: Course) -> Outcome:
 Told = tuple[Flow, Learned, dict[int, np.ndarray]]
 
 
-def _train(name: str, x: Tensor, epochs: int, seed: int, course: Course) -> Told:
+def _train(name: str, x: Tensor, options: Options, seed: int, course: Course) -> Told:
     """A flow, what it learned, and its density at some epochs on the way."""
     with seeded(seed):
-        flow = coupling_flow(COUPLINGS, WIDTH, name == "RealNVP", torch.Generator().manual_seed(seed))
+        flow = FLOWS[name](2, COUPLINGS, WIDTH)
     first = views.steps_of(flow)[0]
     assert isinstance(first, ActNorm)
     first.initialize(x)
+    epochs, size = options.epochs(EPOCHS), options.pixels(200)
     wanted = {max(1, round(epochs * k / SHOWN)) for k in range(1, SHOWN + 1)}
     seen: dict[int, np.ndarray] = {}
 
     def look(epoch: int) -> None:
         if epoch in wanted:
-            seen[epoch] = truth.image(truth.of_density(flow), WINDOW, 200)
+            seen[epoch] = truth.image(truth.of_density(flow), WINDOW, size)
 
     learned = taught(flow, x, None, Loop(epochs, 256), course.begin(name), seed, look)
     return flow, learned, seen
@@ -107,7 +92,7 @@ def turns(flow: Flow) -> int:
             place = [place[i] for i in step.order.tolist()]
         elif isinstance(step, Coupling):
             moved.append(place[step.partition.move[0]])
-        elif isinstance(step, LU):
+        elif not isinstance(step, ActNorm):
             moved.append(-1)
     return sum(a != b and b >= 0 for a, b in pairwise([-1, *moved]))
 
@@ -163,8 +148,9 @@ def _losses(known: Toy, told: dict[str, Told], found: dict[str, dict[str, Any]])
 
 
 def _densities(known: Toy, rows: np.ndarray, told: dict[str, Told]) -> tuple[Any, ...]:
+    size = len(next(iter(told["RealNVP"][2].values())))
     panels = [
-        figures.Panel("the truth", truth.image(known.log_prob, WINDOW, 200)),
+        figures.Panel("the truth", truth.image(known.log_prob, WINDOW, size)),
         figures.Panel(f"{ROWS:,} points to learn from", clouds=(figures.Cloud(rows),)),
     ]
     for name, (flow, _, seen) in told.items():

@@ -46,6 +46,14 @@ class Options(Config):
         """
         return min(full, max(POINTS_AT_LEAST, round(full * self.effort**0.5)))
 
+    def pixels(self, full: int) -> int:
+        """How many cells a side of a density's image has; fewer only in tests.
+
+        >>> Options(effort=QUICK).pixels(200), Options(effort=0.0002).pixels(200)
+        (200, 25)
+        """
+        return min(full, max(25, round(full * (self.effort / QUICK) ** 0.5)))
+
     def seed_or(self, founding: int) -> int:
         """The seed asked for, or the one that the study was set with."""
         return founding if self.seed is None else self.seed

@@ -39,6 +39,7 @@ class Plate(Sheet):
                 matplotlib.rcParams["svg.hashsalt"] = "diffeo"
                 vector, raster, small = io.BytesIO(), io.BytesIO(), io.BytesIO()
                 self.figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
+                self.figure.set_layout_engine("none")  # all has its place now
                 self.figure.savefig(raster, format="png")
                 with Image.open(raster) as picture:
                     picture.convert("RGB").quantize(SHADES, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
