@@ -244,6 +244,8 @@ def test_mixture_of_flows() -> None:
     assert given.context_features == 3
     assert given.sample(6, C).shape == (6, 4, 2)
     assert given(X, C).shape == (4,)
+    report = check_density(given, context=torch.tensor([[2.0, -1.0, 0.5]]), generator=generator(2))
+    assert report.ok, f"\n{report}"
 
 
 def test_mixture_of_impossible_rows_has_finite_gradients() -> None:

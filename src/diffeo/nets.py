@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffeo.errors import ShapeError, shown, whole
 
-__all__ = ["ACTIVATIONS", "MLP", "MaskedMLP", "MaskedNet", "ResMLP", "soft_clip"]
+__all__ = ["ACTIVATIONS", "MLP", "Constants", "MaskedMLP", "MaskedNet", "ResMLP", "ScaleAndShift", "soft_clip"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -61,6 +61,28 @@ class _Zero(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor | None = None, some: slice = EVERY) -> Tensor:
         weight = self.weight[some] if mask is None else self.weight[some] * mask[some]
         return torch.addmm(self.bias[some, None], weight, hidden.T)
+
+
+class Constants(nn.Module):
+    """Numbers that are learned, ``start`` [k] at first, plus what is linear in a context: zero at first.
+
+    >>> Constants(torch.ones(3), context=2)(torch.randn(7, 2), torch.float32).shape
+    torch.Size([3, 7])
+    """
+
+    def __init__(self, start: Tensor, context: int = 0) -> None:
+        super().__init__()
+        self.start = nn.Parameter(start)
+        self.weight = nn.Parameter(torch.zeros(len(start), context)) if whole("context", context, 0) else None
+
+    def forward(self, context: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """[k, n] for context [n, c], else [k, 1]; in the dtype asked for."""
+        start = self.start.to(dtype)[:, None]
+        if self.weight is None:
+            return start
+        if context is None:
+            raise ShapeError(f"context: these constants take {self.weight.shape[1]} context features, got none")
+        return torch.addmm(start, self.weight.to(dtype), soft_clip(context.to(dtype)).T)
 
 
 class _Net(nn.Module):
@@ -169,6 +191,51 @@ class ResMLP(_Net):
         for block in self.blocks:
             h = block(h)
         return self.last(self._activation(h))
+
+
+class ScaleAndShift(nn.Module):
+    """Two perceptrons of a coupling, one for log-scales and one for shifts, each from all coordinates to all.
+
+    Coordinates that move are 0 to them, as under a mask, and what they say of coordinates that stay is not used. A
+    log-scale is the first's outcome times a learned ``scale_factor``, 0 at first; layers start as torch starts them.
+    Inputs count as they are up to +-1e6, whence what is read stays finite; there is no softer clip.
+
+    >>> net = ScaleAndShift(stay=[0], move=[1])
+    >>> net(torch.randn(7, 1)).shape, sum(p.numel() for p in net.parameters())
+    (torch.Size([2, 7]), 2438)
+    """
+
+    restore: Tensor
+
+    def __init__(self, stay: Sequence[int], move: Sequence[int], hidden: Sequence[int] = (32, 32)) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.context_features = len(stay), 2 * len(move), 0
+        joined = [*stay, *move]
+        d = len(joined)
+        if sorted(joined) != list(range(d)) or not len(move):
+            raise ShapeError(f"stay, move: expected 0..{max(d - 1, 0)} once each and something to move, got {joined}")
+        sizes = [d, *_widths(hidden), d]
+        self.s_func, self.t_func = _perceptron(sizes), _perceptron(sizes)
+        self.scale_factor = nn.Parameter(torch.zeros(d))
+        self.register_buffer("restore", torch.tensor(joined).argsort(), persistent=False)
+
+    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
+        h = h.to(self.scale_factor.dtype)
+        furthest = min(1e6, torch.finfo(h.dtype).max)
+        h = h.clamp(-furthest, furthest)
+        moving = self.out_features // 2
+        seen = torch.cat([h, h.new_zeros(h.shape[0], moving)], 1).index_select(1, self.restore)
+        own = self.restore.argsort()[self.in_features :]
+        log_scale, shift = self.s_func(seen) * self.scale_factor, self.t_func(seen)
+        return torch.cat([log_scale.T.index_select(0, own), shift.T.index_select(0, own)])
+
+
+def _perceptron(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers with leaky ReLU between them."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        layers += [nn.LeakyReLU(), nn.Linear(a, b)]
+    return nn.Sequential(*layers[1:])
 
 
 class _Masked(nn.Linear):

@@ -13,7 +13,7 @@ PARAMETERS = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 STEPS = ("forward", "inverse")
 QUICK = {  # one of each kind; compiling all of them is left to the slow tests
     "standardize", "logit bounds", "permute", "lu", "actnorm", "spline coupling residual net", "circular coupling",
-    "affine autoregressive",
+    "affine autoregressive", "planar", "orthogonal exponential",
 }  # fmt: skip
 
 

@@ -2,9 +2,13 @@
 
 from diffeo.transforms.autoregressive import Autoregressive
 from diffeo.transforms.base import Chain, Inverse, Transform
+from diffeo.transforms.channels import OverChannels
 from diffeo.transforms.coupling import Coupling, Partition
 from diffeo.transforms.fixed import Asinh, Flip, Log, Logit, Permute, Standardize
-from diffeo.transforms.linear import LU, ActNorm
+from diffeo.transforms.linear import LU, ActNorm, Linear
+from diffeo.transforms.orthogonal import Orthogonal
+from diffeo.transforms.planar import Planar, Radial
+from diffeo.transforms.sylvester import Sylvester
 
 __all__ = [
     "LU",
@@ -15,10 +19,16 @@ __all__ = [
     "Coupling",
     "Flip",
     "Inverse",
+    "Linear",
     "Log",
     "Logit",
+    "Orthogonal",
+    "OverChannels",
     "Partition",
     "Permute",
+    "Planar",
+    "Radial",
     "Standardize",
+    "Sylvester",
     "Transform",
 ]

@@ -17,6 +17,9 @@ __all__ = ["Autoregressive"]
 class Autoregressive(Transform):
     """z_i = scalar(x_i; net(x_j of lower order than i, context)): forward in one pass, the inverse in d.
 
+    So a density is found at once and a sample coordinate by coordinate (MAF, arXiv 1705.07057). ``Inverse`` of this
+    layer is the other fast direction: it samples at once (IAF, arXiv 1606.04934).
+
     ``order[i]`` is the place of coordinate i of the flattened event. ``net`` is a MaskedMLP of that order and the
     scalar's width as its multiplier, or a function (order, width) -> such a module.
 

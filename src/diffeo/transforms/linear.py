@@ -1,4 +1,4 @@
-"""Linear maps: a full matrix by its triangular factors, and a scale and shift set from a first batch."""
+"""Linear maps: a matrix by its triangular factors or by its singular values, and a scale and shift from a batch."""
 
 import math
 from typing import Literal
@@ -9,10 +9,18 @@ from torch import Tensor, nn
 from diffeo.errors import DataError, ShapeError, shown, whole
 from diffeo.scalars import within, working_dtype
 from diffeo.transforms.base import Transform, fits
+from diffeo.transforms.orthogonal import reflect, rotation
 
-__all__ = ["LU", "ActNorm"]
+__all__ = ["LU", "ActNorm", "Linear"]
 
 LOG_SCALE_LIMIT = 3.0
+
+
+def _check_start(start: str) -> bool:
+    """Whether it is an orthogonal one."""
+    if start not in ("identity", "orthogonal"):
+        raise ShapeError(f"start: expected identity or orthogonal, got {shown(start)}")
+    return start == "orthogonal"
 
 
 def _bounded(raw: Tensor) -> Tensor:
@@ -42,11 +50,9 @@ class LU(Transform):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if start not in ("identity", "orthogonal"):
-            raise ShapeError(f"start: expected identity or orthogonal, got {shown(start)}")
-        d = whole("d", d)
+        orthogonal, d = _check_start(start), whole("d", d)
         weight = torch.eye(d, dtype=torch.float64)
-        if start == "orthogonal":
+        if orthogonal:
             weight = torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=generator))[0]
         permutation, lower, upper = torch.linalg.lu(weight)
         diagonal = upper.diagonal()
@@ -87,6 +93,63 @@ def _solve(matrix: Tensor, rows: Tensor, *, upper: bool, unit: bool) -> Tensor:
     """matrix^-1 row for each row of [..., d]."""
     flat = rows.reshape(-1, rows.shape[-1]).T
     return torch.linalg.solve_triangular(matrix, flat, upper=upper, unitriangular=unit).T.reshape(rows.shape)
+
+
+class Linear(Transform):
+    """z = W x + b with the full matrix W = U diag(s) V^T W0 over the last dimension: no order among the coordinates.
+
+    U and V are rotations, exponentials of skew matrices; W0 is fixed, the identity or with ``start="orthogonal"`` a
+    product of d random reflections; the singular values s lie within exp(-3) .. exp(3). So W is invertible whatever is
+    learned, its condition is at most exp(6), and it can be any matrix of such singular values with the sign of W0's
+    determinant. log_det = sum log s; the inverse takes transposes, and solves nothing.
+
+    >>> linear, x = Linear(3, start="orthogonal"), torch.randn(5, 3)
+    >>> z, log_det = linear(x)
+    >>> bool(torch.allclose(linear.inverse(z)[0], x, atol=1e-5)), bool(log_det.any())
+    (True, False)
+    """
+
+    mirrors: Tensor
+
+    def __init__(
+        self,
+        d: int,
+        start: Literal["identity", "orthogonal"] = "identity",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        count = _check_start(start) * whole("d", d)
+        self.register_buffer("mirrors", torch.randn(count, d, generator=generator))
+        self.left = nn.Parameter(torch.zeros(d, d))
+        self.right = nn.Parameter(torch.zeros(d, d))
+        self.log_scale = nn.Parameter(torch.zeros(d))
+        self.bias = nn.Parameter(torch.zeros(d))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        dtype = working_dtype(x, self.bias)
+        left, right, log_scale = self._factors(dtype)
+        z = within(x.to(dtype)) @ (left * log_scale.exp() @ right.mT).T + self.bias.to(dtype)
+        return z.to(x.dtype), self._log_det(log_scale, x)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        dtype = working_dtype(z, self.bias)
+        left, right, log_scale = self._factors(dtype)
+        x = (within(z.to(dtype)) - self.bias.to(dtype)) @ (right * (-log_scale).exp() @ left.mT).T
+        return x.to(z.dtype), -self._log_det(log_scale, z)
+
+    def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """U, W0^T V and log s."""
+        left, right = rotation(self.left.to(dtype)), rotation(self.right.to(dtype))
+        right = reflect(self.mirrors.to(dtype)[..., None], right, back=True)
+        return left, right, _bounded(self.log_scale.to(dtype))
+
+    @staticmethod
+    def _log_det(log_scale: Tensor, x: Tensor) -> Tensor:
+        """[n], times the number of vectors in an event."""
+        return (log_scale.sum() * math.prod(x.shape[1:-1])).to(working_dtype(x)).expand(x.shape[0])
+
+    def check_event(self, event: tuple[int, ...]) -> None:
+        fits(self, event[-1] == len(self.bias), f"{len(self.bias)} columns", event)
 
 
 class ActNorm(Transform):
