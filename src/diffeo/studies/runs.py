@@ -18,7 +18,7 @@ from diffeo.flow import Flow
 from diffeo.model import Model
 from diffeo.studies import truth
 from diffeo.studies.course import Course
-from diffeo.studies.default import default, log_prob_of
+from diffeo.studies.default import classical, default, log_prob_of
 from diffeo.studies.learning import Learned, Loop, seeded, taught, with_weights
 from diffeo.studies.outcome import Options
 from diffeo.studies.truth import FRESH, Gap
@@ -79,7 +79,7 @@ class Result(NamedTuple):
     best: Flow
     default: Model
     learned: Learned
-    kl: dict[str, Gap]  # final, best, default: KL(p || q)
+    kl: dict[str, Gap]  # final, best, default; in task 9 kernels and mixture: KL(p || q)
     reverse: Gap  # KL(q || p) of the final weights
     finite: dict[str, float]  # share of the log-densities that are finite far and wide
     entropy: float
@@ -114,13 +114,14 @@ def result_of(run: Run, options: Options, course: Course, seed: int, defaults: d
     model = defaults[run.set, run.rows]
     kinds = {"final": truth.of_density(flow), "best": truth.of_density(best), "default": log_prob_of(model)}
     fresh = truth.tensor(exact.sample(options.points(20_000), seed=FRESH), torch.float64)
+    beside = classical(x, fresh, options, seed) if run.task == 9 else {}
     drawn = flow.sample(options.points(DRAWS), generator=torch.Generator().manual_seed(seed)).double()
     return Result(
         flow,
         best,
         model,
         learned,
-        {name: truth.gap(exact.log_prob, log_prob, fresh) for name, log_prob in kinds.items()},
+        {name: truth.gap(exact.log_prob, log_prob, fresh) for name, log_prob in (kinds | beside).items()},
         truth.gap(truth.of_density(flow), exact.log_prob, drawn),
         {name: _finite(log_prob) for name, log_prob in kinds.items()},
         exact.entropy,
@@ -146,9 +147,7 @@ def numbers(run: Run, result: Result) -> Mapping[str, Any]:
         "valid_loss": learned.valid[-1],
         "best_valid_loss": min(learned.valid),
         "best_epoch": learned.best_epoch,
-        "kl_final": result.kl["final"].plain(),
-        "kl_best": result.kl["best"].plain(),
-        "kl_default": result.kl["default"].plain(),
+        **{f"kl_{name}": gap.plain() for name, gap in result.kl.items()},
         "reverse_kl_final": result.reverse.plain(),
         "finite_share": result.finite,
         "seconds": round(learned.seconds, 3),
