@@ -144,23 +144,23 @@ def test_best_weights_are_those_of_the_best_validation(studies: Told) -> None:
         assert run["best_valid_loss"] <= run["valid_loss"]
 
 
-def test_the_same_seed_gives_the_same_findings(small: None, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_findings(studies: Told, tmp_path: Path) -> None:
     """And torch draws on as if nothing had been; another seed gives others."""
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    options = {"a": 5, "b": 5, "c": 6}
-    losses = {}
-    for name, seed in options.items():
-        folder.run("moons", tmp_path / name, Options(effort=EFFORT, seed=seed))
-        models = read(tmp_path / name)["results"]["models"]
-        losses[name] = [model["losses"] for model in models.values()]
+    places = {"first": studies["moons"][0], "again": tmp_path / "again", "other": tmp_path / "other"}
+    folder.run("moons", places["again"], Options(effort=EFFORT, seed=42))
+    folder.run("moons", places["other"], Options(effort=EFFORT, seed=43))
     assert torch.equal(torch.rand(3), expected)
-    assert losses["a"] == losses["b"] != losses["c"]
-    same = [path.name for path in (tmp_path / "a").glob("*.svg")]
+    losses = {
+        name: [model["losses"] for model in read(place)["results"]["models"].values()] for name, place in places.items()
+    }
+    assert losses["first"] == losses["again"] != losses["other"]
+    same = [path.name for path in places["first"].glob("*.svg")]
     assert same
     for name in same:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+        assert (places["first"] / name).read_bytes() == (places["again"] / name).read_bytes(), name
 
 
 def test_exact_errors_of_kernel_estimates() -> None:

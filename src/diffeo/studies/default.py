@@ -35,9 +35,9 @@ def drawn_by(model: Model, n: int, seed: int) -> Any:
 
 
 def classical(x: Tensor, fresh: Tensor, options: Options, seed: int) -> dict[str, LogProb]:
-    """Kernels at rows x [n, d], their one bandwidth the best for the fresh points [m, d] that are scored later, which is
-    more than an estimator may know; and the Gaussian mixture that the Bayesian information criterion chooses."""
+    """Kernels at rows x [n, d], their one bandwidth the best for the fresh points [m, d] that are scored later, which
+    is more than an estimator may know; and the Gaussian mixture that the Bayesian information criterion chooses."""
     rows = x.double()
-    few = {"sizes": (1, 2, 4, 8), "shapes": ("full",)} if options.quick else {}
+    few: dict[str, Any] = {"sizes": (1, 2, 4, 8), "shapes": ("full",)} if options.quick else {}
     mixture = NormalMixture.fit(rows, seed=seed, **few)
     return {"kernels": KernelDensity(rows, validated(rows, fresh)).log_prob, "mixture": mixture.log_prob}
