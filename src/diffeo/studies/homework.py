@@ -122,8 +122,8 @@ def _densities(nine: Results) -> tuple[Any, ...]:
             heading,
             rows,
             "KL(p ‖ q) in nats, on fresh points; ± one standard error. Two classical estimators stand beside: kernels "
-            "at the points, with the bandwidth that is best for the very points that score them, and a Gaussian mixture "
-            "chosen by the Bayesian information criterion.",
+            "at the points, with the bandwidth that is best for the very points that score them, and a Gaussian "
+            "mixture chosen by the Bayesian information criterion.",
         ),
         Picture(
             "draws",
