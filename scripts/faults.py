@@ -24,6 +24,7 @@ TESTS = [
     "tests/test_formulas.py", "tests/test_nets.py", "tests/test_quantized.py", "tests/test_masses.py",
     "tests/test_bases.py", "tests/test_mixtures.py", "tests/test_flow.py", "tests/test_units.py", "tests/scalars",
     "tests/transforms", "tests/test_statistics.py", "tests/test_mixed.py", "tests/test_adapters.py",
+    "tests/data/test_toys.py", "tests/test_estimators.py",
 ]  # fmt: skip
 
 
@@ -39,6 +40,7 @@ class Fault(NamedTuple):
 
 SCALARS, TRANSFORMS = "tests/scalars/test_contract.py", "tests/transforms/test_contract.py"
 ORDER = "tests/transforms/test_order.py"
+TOYS, ESTIMATORS = "tests/data/test_toys.py", "tests/test_estimators.py"
 FAULTS = [
     Fault("affine: sign of the log-slope", "scalars.py",
           "return y.to(x.dtype), log_scale.expand_as(y)", "return y.to(x.dtype), (-log_scale).expand_as(y)", SCALARS),
@@ -178,6 +180,41 @@ FAULTS = [
           "return torch.cat([h, 0 * soft_clip(context.to(dtype))], -1)", TRANSFORMS),
     Fault("constants: context not looked at", "nets.py",
           "soft_clip(context.to(dtype)).T)", "0 * soft_clip(context.to(dtype)).T)", TRANSFORMS),
+    Fault("moons: lower arc half a unit off", "data/toys/arcs.py",
+          "np.array([1.0, 0.5]), 1.0, np.pi", "np.array([1.0, -0.5]), 1.0, np.pi", TOYS),
+    Fault("arc: the far side of the circle counted", "data/toys/arcs.py",
+          "last = first + (stop - start)", "last = first + 2 * np.pi", TOYS),
+    Fault("arc: angle of the arc missing", "data/toys/arcs.py",
+          "- np.log(stop - start)", "- np.log(2 * np.pi)", TOYS),
+    Fault("ring: scaled Bessel function not unscaled", "data/toys/arcs.py",
+          "-0.5 * ((distance - radius) / noise) ** 2 + np.log(bessel)",
+          "-0.5 * (distance**2 + radius**2) / noise**2 + np.log(bessel)", TOYS),
+    Fault("spiral: negative radii forgotten", "data/toys/spirals.py",
+          "np.concatenate([ahead, behind], 1)", "ahead", TOYS),
+    Fault("spiral: Jacobian of the plane missing", "data/toys/spirals.py",
+          "np.log(2 * np.pi * turns * distance)", "np.log(2 * np.pi * turns)", TOYS),
+    Fault("two spirals: points even in the angle", "data/toys/spirals.py",
+          "np.log(weight * 2 * t / end**2)", "np.log(weight / end)", TOYS),
+    Fault("pinwheel: doubling missing", "data/toys/shapes.py",
+          "straight(bend(x / 2, -1.0)) - np.log(4)", "straight(bend(x / 2, -1.0))", TOYS),
+    Fault("checkerboard: the other colour", "data/toys/shapes.py",
+          ".sum(1) % 2 == 0)", ".sum(1) % 2 == 1)", TOYS),
+    Fault("kernels: determinant missing", "baselines/kernel_density.py",
+          "height = -log_det - ", "height = -", ESTIMATORS),
+    Fault("kernels: bandwidth transposed", "baselines/kernel_density.py",
+          "torch.linalg.solve(bandwidth, x.T)", "torch.linalg.solve(bandwidth.T, x.T)", ESTIMATORS),
+    Fault("kernels: draws by the transposed bandwidth", "baselines/kernel_density.py",
+          "noise @ self.bandwidth.T", "noise @ self.bandwidth", ESTIMATORS),
+    Fault("kernels: a row in its own sum", "baselines/kernel_density.py",
+          "centres, own=True)", "centres)", ESTIMATORS),
+    Fault("bandwidths: a row chooses by itself", "baselines/bandwidths.py",
+          "factors, own=True)", "factors)", ESTIMATORS),
+    Fault("bandwidths: volume of one coordinate only", "baselines/bandwidths.py",
+          "len(distances) * d * ", "len(distances) * ", ESTIMATORS),
+    Fault("exact error: a row against itself", "baselines/bandwidths.py",
+          "(1 - 1 / n) * overlap", "overlap", ESTIMATORS),
+    Fault("normal mixture: units of the columns lost", "baselines/normal.py",
+          "scale[:, None] * _full(best) * scale", "_full(best)", ESTIMATORS),
 ]  # fmt: skip
 
 
