@@ -18,6 +18,7 @@ COMMANDS = {
     "sample": "Draw new rows.",
     "report": "One page: is this density to be trusted?",
     "check": "Is it a density, and do its parts belong together?",
+    "study": "The founding experiments, with figures and findings.",
     "data": "The embedded data sets: list them, write one out.",
     "info": "What a model is and was fitted on.",
     "doctor": "Versions, devices, threads and kernels in use.",
