@@ -90,6 +90,7 @@ def begin(
         return folds(n, members) if alone else None
 
     simple: tuple[MixtureFit, Family] | None = None
+    fits = 0
     simple_most = affordable_size(n, d, None if seconds is None else seconds / 3)
     simple_most = simple_most if repeat is None else repeat[0].simple_most
     if layout.smooth and wants:
@@ -99,6 +100,7 @@ def begin(
         z, z_valid = (_noisy_numbers(probe, rows, generator) for rows in (data.train, data.valid))
         z, z_valid = (_resampled(z, data.weights, config.seed), _resampled(z_valid, data.valid_weights, config.seed))
         mixtures = best_mixtures(z, z_valid, config.seed, how_many, config.components, most, looked_at, ended, apart)
+        fits = mixtures[0].fits
         if apart(len(mixtures)) is not None:
             z, z_valid = z.clip(-FAR, FAR), z_valid.clip(-FAR, FAR)
             simple = simplest(z, config.seed, simple_most)
@@ -111,7 +113,7 @@ def begin(
     components = len(mixtures[0].weights) if mixtures else 1
     made = plan(config, n, chosen, given, components, looked_at, max(1, len(mixtures)))
     how = settings(config, n) if repeat is None else repeat[1]
-    made = made.model_copy(update={"start_fits": mixtures[0].fits if mixtures else 0, "start_most": most})
+    made = made.model_copy(update={"start_fits": fits, "start_most": most})
     if simple is not None:
         count, family = len(simple[0].weights), simple[1].name
         found = {"apart": True, "simple": count, "family": family, "simple_most": simple_most}
