@@ -87,13 +87,12 @@ def best_mixtures(
     tried.sort(key=lambda one: -one[0].valid)
     folds: np.ndarray | None = None
 
-    def restarts(size: int, ridge: float, first: int, count: int, aside: int | None = None) -> list[MixtureFit]:
-        """As many of `count` more runs of EM as there is time for, with the fold `aside` left out."""
+    def restarts(size: int, ridge: float, first: int, count: int) -> list[MixtureFit]:
+        """As many of `count` more runs of EM as there is time for."""
         nonlocal fits
         found: list[MixtureFit] = []
-        own = rows if folds is None or aside is None else rows[folds[looked] != aside]
-        while (size > 1 or aside is not None) and len(found) < count and not stop(fits):
-            found.append(_em(own, z_valid, size, ridge, seed + first + len(found)))
+        while size > 1 and len(found) < count and not stop(fits):
+            found.append(_em(rows, z_valid, size, ridge, seed + first + len(found)))
             fits += 1
         return found
 
@@ -102,15 +101,20 @@ def best_mixtures(
         parts = [fit, *restarts(size, ridge, 1, POOLED - 1)]
         candidates.append((_pool(parts, z_valid), size, ridge, len(parts)))
     start, size, ridge, count = max(candidates, key=lambda one: one[0].valid)
-    found, wanted = [start], members(len(start.weights) + len(TAILS))
+    found, wanted, share = [start], members(len(start.weights) + len(TAILS)), 0.0
     folds = apart(wanted)
-    shrunk: list[MixtureFit] = []
     if len(rows) < ROWS_EACH * z.shape[1] * (z.shape[1] + 1) / 2:
-        shrunk = [_shrunk(fit, share, z_valid) for fit, _, _ in tried for share in SHRUNK]
-    if shrunk and (best := max(shrunk, key=lambda fit: fit.valid)).valid > start.valid:
-        found = [best] * wanted
-    if folds is not None:
-        found = [_pool(restarts(size, ridge, count * j, count, j) or [start], z_valid) for j in range(wanted)]
+        shrunk = [(_shrunk(fit, s, z_valid), k, ridge, s) for fit, k, ridge in tried for s in SHRUNK]
+        if (best := max(shrunk, key=lambda one: one[0].valid))[0].valid > start.valid:
+            start, size, ridge, share = best
+            found, count = [start] * wanted, 1
+    if folds is not None:  # without a look at the clock, so that all are of one size; one more run is counted in time
+        count, fits = (1, fits) if stop(fits) else (count, fits + 1)
+        found = []
+        for j in range(wanted):
+            own, seeds = rows[folds[looked] != j], range(seed + count * j, seed + count * (j + 1))
+            fit = _pool([_em(own, z_valid, size, ridge, each) for each in seeds], z_valid)
+            found.append(_shrunk(fit, share, z_valid) if share else fit)
     while len(found) < wanted and len(parts := restarts(size, ridge, count * len(found), count)) == count:
         found.append(_pool(parts, z_valid))
     every = np.concatenate([rows, z_valid])
