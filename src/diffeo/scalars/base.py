@@ -16,13 +16,15 @@ class Scalar(NamedTuple):
     """A family of increasing maps of one number.
 
     ``forward(x, raw)`` gives (y, log dy/dx) and ``inverse(y, raw)`` gives (x, log dx/dy), both of x's shape, for raw
-    [width, *x.shape] or anything that broadcasts to it.
+    [width, *x.shape] or anything that broadcasts to it. ``start(values [n, d])``, where there is one, gives the raw
+    [width, d] that suit d columns of numbers.
     """
 
     name: str
     width: int
     forward: Move
     inverse: Move
+    start: Callable[[Tensor], Tensor] | None = None
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:

@@ -9,17 +9,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffeo.errors import ShapeError, shown, whole
-from diffeo.scalars.base import Scalar, spread
+from diffeo.scalars.base import Move, Scalar, spread
 
 __all__ = ["LOG_STEEPEST", "SMALLEST_BIN", "spline"]
 
 SMALLEST_BIN = 1e-3  # width and height of a bin, as a share of the interval
 LOG_STEEPEST = math.log(1e3)  # slopes at the knots lie within 1e-3 .. 1e3
+LOG_WIDEST = math.log(4)  # a learned bound lies within 1/4 .. 4 of the given one
 MOST_BINS = 500  # half the interval is then left to be learned
 BISECTIONS = 3  # safeguarded Newton steps after the closed form; double precision needs one or two
 
 
-def spline(bins: int = 8, bound: float = 8.0, tails: Literal["linear", "circular"] = "linear") -> Scalar:
+def spline(
+    bins: int = 8,
+    bound: float = 8.0,
+    tails: Literal["linear", "circular"] = "linear",
+    learned_bound: bool = False,
+) -> Scalar:
     """Monotone rational-quadratic spline of ``bins`` bins (arXiv 1906.04032).
 
     In a bin of width w, height h, mean slope s = h/w and end slopes d0, d1, with t = (x - x0)/w and u = 1 - t,
@@ -30,6 +36,7 @@ def spline(bins: int = 8, bound: float = 8.0, tails: Literal["linear", "circular
     ``tails="linear"``: the identity outside [-bound, bound], joined with slope 1; width 3 bins - 1.
     ``tails="circular"``: x is an angle, any real number, wrapped to [-pi, pi); one slope shared by both ends, and a
     rotation (arXiv 2002.02428); width 3 bins + 1, bound not used.
+    ``learned_bound=True``: one raw number more, the last, widens or narrows the interval, by a factor within 1/4 .. 4.
 
     >>> scalar = spline(bins=4)
     >>> x, raw = torch.linspace(-9, 9, 7), torch.linspace(-3, 3, 11)[:, None]
@@ -45,7 +52,14 @@ def spline(bins: int = 8, bound: float = 8.0, tails: Literal["linear", "circular
     if tails not in ("linear", "circular"):
         raise ShapeError(f"tails: expected linear or circular, got {shown(tails)}")
     if tails == "circular":
+        if learned_bound:
+            raise ShapeError("learned_bound: a circle has no bound; leave it out, or take linear tails")
         return _circular(bins)
+    return _rescaled(_linear(bins, bound), bound) if learned_bound else _linear(bins, bound)
+
+
+def _linear(bins: int, bound: float) -> Scalar:
+    """The spline on [-bound, bound], the identity outside."""
     low, high = -bound, bound
 
     def move(step: Callable[..., tuple[Tensor, Tensor]], x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,6 +72,31 @@ def spline(bins: int = 8, bound: float = 8.0, tails: Literal["linear", "circular
     return Scalar(
         f"spline{bins}", 3 * bins - 1, lambda x, raw: move(_spline, x, raw), lambda y, raw: move(_unspline, y, raw)
     )
+
+
+def _rescaled(scalar: Scalar, bound: float) -> Scalar:
+    """y = c f(x / c), c = exp(l tanh(raw[-1] / l)): the same curve on an interval c times as wide."""
+
+    def factor(raw: Tensor) -> Tensor:
+        return torch.exp(LOG_WIDEST * torch.tanh(raw[-1] / LOG_WIDEST))
+
+    def move(step: Move, x: Tensor, raw: Tensor, wide: Tensor) -> tuple[Tensor, Tensor]:
+        c = factor(raw)
+        inside = wide.abs() <= bound * c
+        y, log_slope = step(torch.where(inside, wide, 0.0) / c, raw[:-1])
+        y, log_slope = torch.where(inside, c * y, wide), torch.where(inside, log_slope, torch.zeros_like(log_slope))
+        return y.to(x.dtype), log_slope
+
+    def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        wide, raw = spread(x, raw)
+        return move(scalar.forward, x, raw, wide)
+
+    def inverse(y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        wide, raw = spread(y, raw)
+        x, log_slope = move(scalar.inverse, y, raw.double(), wide.double())
+        return x, log_slope.to(wide.dtype)
+
+    return Scalar(f"free_{scalar.name}", scalar.width + 1, forward, inverse)
 
 
 def _circular(bins: int) -> Scalar:
