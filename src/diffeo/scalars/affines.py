@@ -14,7 +14,7 @@ from diffeo.scalars.base import Scalar, within, working_dtype
 __all__ = ["additive", "affine"]
 
 MOST_TANH = 80.0
-MOST_RAW = 40.0  # the root of float32's largest number, times e^41, is finite
+MOST_RAW = 30.0  # e^31 times a million is below the root of the largest number of float32
 
 
 def additive() -> Scalar:
@@ -41,7 +41,7 @@ def affine(limit: float | None = None, scale: Literal["tanh", "exp", "sigmoid"] 
     here; one with exp(a tanh(r) + b), a and b learned, is this with a for the limit.
 
     ``scale="exp"``: s = raw[0], as in exp(factor * r) with a learned factor. No bound is wanted, so that none is felt
-    below ``limit``, by default 40; beyond it s bends towards limit + 1, where float32 is not yet full.
+    below ``limit``, by default 30; beyond it s bends towards limit + 1, where float32 is not yet full.
 
     ``scale="sigmoid"``: exp(s) = sigmoid(raw[0] + 2) / sigmoid(2), as in Glow (arXiv 1807.03039), but 1 for raw 0:
     scales grow by an eighth at most, and shrink freely; raw[0] is kept to ``limit`` as under ``exp``.
