@@ -29,8 +29,8 @@ def test_zero_is_the_identity(case: Case) -> None:
     x, raw = draw(case)
     for step in (case.scalar.forward, case.scalar.inverse):
         y, log_slope = step(x, torch.zeros_like(raw))
-        torch.testing.assert_close(y, x, rtol=0, atol=1e-13)
-        torch.testing.assert_close(log_slope, torch.zeros_like(x), rtol=0, atol=1e-12)
+        torch.testing.assert_close(y, x, rtol=0, atol=case.identity)
+        torch.testing.assert_close(log_slope, torch.zeros_like(x), rtol=0, atol=10 * case.identity)
 
 
 @PARAMETERS
@@ -46,7 +46,7 @@ def test_log_slope_is_autograds(case: Case) -> None:
 @PARAMETERS
 def test_gradients(case: Case) -> None:
     """First and second derivatives of both directions, against finite differences."""
-    x, raw = (v.requires_grad_() for v in draw(case, n=4 if case.scalar.width < 30 else 1))
+    x, raw = (v.requires_grad_() for v in draw(case, n=case.rows))
     for step in (case.scalar.forward, case.scalar.inverse):
         assert torch.autograd.gradcheck(step, (x, raw))
         assert torch.autograd.gradgradcheck(step, (x, raw), atol=1e-4)
@@ -126,7 +126,8 @@ def test_linear_tails(case: Case) -> None:
         assert torch.equal(y[beyond], x[beyond])
         assert (log_slope[beyond] == 0).all()
         torch.testing.assert_close(y[~beyond], x[~beyond], rtol=1e-6, atol=0)
-        torch.testing.assert_close(log_slope[~beyond], torch.zeros(200), rtol=0, atol=2e-3)
+        if not case.kinked:
+            torch.testing.assert_close(log_slope[~beyond], torch.zeros(200), rtol=0, atol=2e-3)
 
 
 @PARAMETERS

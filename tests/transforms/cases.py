@@ -73,6 +73,19 @@ def autoregressive(order: list[int], scalar: scalars.Scalar, context: int = 0) -
     return T.Autoregressive(order, scalar, lambda o, w: nets.MaskedMLP(o, w, hidden=(16, 16), context=context))
 
 
+def elementwise(event: int | tuple[int, ...], scalar: scalars.Scalar, context: int = 0) -> T.Elementwise:
+    net = (lambda i, o: nets.MLP(i, o, hidden=(16, 16), context=context)) if context else None
+    return T.Elementwise(event, scalar, net)
+
+
+def placed(d: int) -> T.Elementwise:
+    """A mixture for each coordinate, its components at the quantiles of two humps."""
+    layer = T.Elementwise(d, scalars.mixture_cdf(6))
+    x = torch.randn(200, d)
+    layer.initialize(0.5 * x + 1.5 * x.sign().roll(1, 0))
+    return layer
+
+
 def actnorm(event: int | tuple[int, ...]) -> T.ActNorm:
     norm = T.ActNorm(event)
     shape = (50, event) if isinstance(event, int) else (50, *event)
@@ -173,12 +186,28 @@ CASES = [
         inputs=turn,
         skip=ROUND,
     ),
+    Case("one of three", lambda: coupling(Partition.one(1, 3), scalars.spline(3)), (3,)),
+    Case("exponential coupling", lambda: coupling(Partition.halves(3), scalars.affine(scale="exp")), (3,)),
+    Case("sigmoid coupling", lambda: coupling(Partition.halves(3), scalars.affine(scale="sigmoid")), (3,)),
+    Case("linear spline coupling", lambda: coupling(Partition.halves(3), scalars.linear_spline()), (3,)),
+    Case("quadratic spline coupling", lambda: coupling(Partition.halves(3), scalars.quadratic_spline()), (3,)),
+    Case("free spline coupling", lambda: coupling(Partition.halves(3), scalars.spline(learned_bound=True)), (3,)),
+    Case("bernstein coupling", lambda: coupling(Partition.halves(3), scalars.bernstein()), (3,)),
+    Case("gaussian cdf coupling", lambda: coupling(Partition.halves(3), scalars.mixture_cdf(4)), (3,)),
+    Case("logistic cdf coupling", lambda: coupling(Partition.halves(3), scalars.mixture_cdf(4, "logistic"), 2), (3,), 2),
+    Case("sigmoidal coupling", lambda: coupling(Partition.halves(2), scalars.sigmoidal(4)), (2,)),
+    Case("affine elementwise", lambda: elementwise(3, scalars.affine()), (3,)),
+    Case("spline elementwise picture", lambda: elementwise((1, 2, 2), scalars.spline(4)), (1, 2, 2)),
+    Case("gaussian cdf elementwise", lambda: placed(3), (3,)),
+    Case("gaussian cdf elementwise context", lambda: elementwise(2, scalars.mixture_cdf(), 2), (2,), 2),
     Case("affine autoregressive", lambda: autoregressive([0, 1, 2], scalars.affine()), (3,)),
     Case("affine autoregressive d=1", lambda: autoregressive([0], scalars.affine()), (1,)),
     Case("affine autoregressive context", lambda: autoregressive([1, 2, 0], scalars.affine(), 2), (3,), 2),
     Case("spline autoregressive", lambda: autoregressive([2, 0, 1], scalars.spline()), (3,)),
     Case("spline autoregressive d=1 context", lambda: autoregressive([0], scalars.spline(), 2), (1,), 2),
     Case("spline autoregressive picture", lambda: autoregressive([0, 3, 1, 2], scalars.spline(4)), (1, 2, 2)),
+    Case("sigmoidal autoregressive", lambda: autoregressive([1, 0, 2], scalars.sigmoidal(4)), (3,)),
+    Case("bernstein autoregressive", lambda: autoregressive([1, 0], scalars.bernstein(6)), (2,)),
     Case("inverse", lambda: T.Inverse(coupling(Partition.halves(3), scalars.spline())), (3,)),
     Case("inverse autoregressive", lambda: T.Inverse(autoregressive([2, 0, 1], scalars.affine(), 1)), (3,), 1),
     Case("inverse log", lambda: T.Inverse(T.Log()), (2,), skip=EXPONENTIAL),
@@ -245,5 +274,29 @@ FAMILIES = {
     ),
     "affine autoregressive": Family(lambda d, c: autoregressive(order(d), scalars.affine(), c), conditional=True),
     "spline autoregressive": Family(lambda d, c: autoregressive(order(d), scalars.spline(), c), conditional=True),
+    "exponential coupling": Family(
+        lambda d, c: coupling(Partition.halves(d), scalars.affine(scale="exp"), c), conditional=True
+    ),
+    "sigmoid coupling": Family(
+        lambda d, c: coupling(Partition.halves(d), scalars.affine(scale="sigmoid"), c), conditional=True
+    ),
+    "linear spline coupling": Family(
+        lambda d, c: coupling(Partition.halves(d), scalars.linear_spline(), c), conditional=True
+    ),
+    "quadratic spline coupling": Family(
+        lambda d, c: coupling(Partition.halves(d), scalars.quadratic_spline(), c), conditional=True
+    ),
+    "free spline coupling": Family(
+        lambda d, c: coupling(Partition.halves(d), scalars.spline(learned_bound=True), c), conditional=True
+    ),
+    "bernstein coupling": Family(lambda d, c: coupling(Partition.halves(d), scalars.bernstein(), c), conditional=True),
+    "gaussian cdf coupling": Family(
+        lambda d, c: coupling(Partition.halves(d), scalars.mixture_cdf(4), c), conditional=True
+    ),
+    "gaussian cdf elementwise": Family(lambda d, c: elementwise(d, scalars.mixture_cdf(4), c), conditional=True),
+    "logistic cdf elementwise": Family(
+        lambda d, c: elementwise(d, scalars.mixture_cdf(kind="logistic"), c), conditional=True
+    ),
+    "sigmoidal autoregressive": Family(lambda d, c: autoregressive(order(d), scalars.sigmoidal(4), c), conditional=True),
     "inverse": Family(lambda d, c: T.Inverse(coupling(Partition.halves(d), scalars.spline(), c)), conditional=True),
 }

@@ -4,6 +4,7 @@ from diffeo.transforms.autoregressive import Autoregressive
 from diffeo.transforms.base import Chain, Inverse, Transform
 from diffeo.transforms.channels import OverChannels
 from diffeo.transforms.coupling import Coupling, Partition
+from diffeo.transforms.elementwise import Elementwise
 from diffeo.transforms.fixed import Asinh, Flip, Log, Logit, Permute, Standardize
 from diffeo.transforms.linear import LU, ActNorm, Linear
 from diffeo.transforms.orthogonal import Orthogonal
@@ -17,6 +18,7 @@ __all__ = [
     "Autoregressive",
     "Chain",
     "Coupling",
+    "Elementwise",
     "Flip",
     "Inverse",
     "Linear",

@@ -41,6 +41,17 @@ class Partition(NamedTuple):
         return cls(tuple(range(1, d, 2)), tuple(range(0, d, 2)))
 
     @classmethod
+    def one(cls, i: int, d: int) -> "Partition":
+        """Coordinate i of d moves, as told by all others.
+
+        >>> Partition.one(1, 3)
+        Partition(stay=(0, 2), move=(1,))
+        """
+        if whole("i", i, 0) >= whole("d", d):
+            raise ShapeError(f"i: expected a coordinate, 0..{d - 1}, got {i}")
+        return cls(tuple(k for k in range(d) if k != i), (i,))
+
+    @classmethod
     def checkerboard(cls, shape: tuple[int, ...]) -> "Partition":
         """Black fields of a picture (H, W) or (C, H, W) stay, white ones, the upper left among them, move."""
         if len(shape) < 2:

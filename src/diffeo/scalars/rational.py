@@ -1,9 +1,4 @@
-"""How one number moves: pure increasing maps of the real line or of the circle, each steered by a few raw parameters.
-
-A scalar knows no tensor but the numbers it moves. Its raw parameters come width first, ``raw[k]`` broadcasting against
-x, so that rows of a table or pixels stay contiguous in memory; ``raw = 0`` is the identity. Arithmetic is never below
-float32: a half-precision x comes back in its own dtype, its log-slope in float32.
-"""
+"""Monotone rational-quadratic splines of the line and of the circle, with the closed form of their gradient."""
 
 import math
 from collections.abc import Callable
@@ -14,98 +9,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffeo.errors import ShapeError, shown, whole
+from diffeo.scalars.base import Move, Scalar, spread
 
-__all__ = ["Scalar", "additive", "affine", "spline", "within", "working_dtype"]
-
-Move = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+__all__ = ["LOG_STEEPEST", "SMALLEST_BIN", "spline"]
 
 SMALLEST_BIN = 1e-3  # width and height of a bin, as a share of the interval
 LOG_STEEPEST = math.log(1e3)  # slopes at the knots lie within 1e-3 .. 1e3
+LOG_WIDEST = math.log(4)  # a learned bound lies within 1/4 .. 4 of the given one
 MOST_BINS = 500  # half the interval is then left to be learned
 BISECTIONS = 3  # safeguarded Newton steps after the closed form; double precision needs one or two
 
 
-class Scalar(NamedTuple):
-    """A family of increasing maps of one number.
-
-    ``forward(x, raw)`` gives (y, log dy/dx) and ``inverse(y, raw)`` gives (x, log dx/dy), both of x's shape, for raw
-    [width, *x.shape] or anything that broadcasts to it.
-    """
-
-    name: str
-    width: int
-    forward: Move
-    inverse: Move
-
-
-def working_dtype(*tensors: Tensor) -> torch.dtype:
-    """The dtype to compute in: the widest of the tensors', never below float32."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype
-
-
-def within(x: Tensor) -> Tensor:
-    """x, but no further out than the root of the largest number of its dtype, so that what it is multiplied by leaves
-    it and its gradients finite (a sum of infinities is no number).
-
-    >>> within(torch.tensor([1.0, 3e38]))
-    tensor([1.0000e+00, 1.8447e+19])
-    """
-    limit = math.sqrt(torch.finfo(x.dtype).max)
-    return x.clamp(-limit, limit)
-
-
-def additive() -> Scalar:
-    """y = x + raw: volume preserving (NICE, arXiv 1410.8516).
-
-    >>> y, log_slope = additive().forward(torch.tensor([1.0]), torch.tensor([[2.0]]))
-    >>> y.item(), log_slope.item()
-    (3.0, 0.0)
-    """
-
-    def shift(x: Tensor, amount: Tensor) -> tuple[Tensor, Tensor]:
-        dtype = working_dtype(x, amount)
-        y = x.to(dtype) + amount.to(dtype)
-        return y.to(x.dtype), torch.zeros_like(y)
-
-    return Scalar("additive", 1, lambda x, raw: shift(x, raw[0]), lambda y, raw: shift(y, -raw[0]))
-
-
-def affine(limit: float = 2.0) -> Scalar:
-    """y = x exp(s) + raw[1] with s = limit tanh(raw[0] / limit), so |s| < limit (RealNVP, arXiv 1605.08803, bounded).
-
-    The bound keeps a trained layer invertible in floating point everywhere (arXiv 2006.09347).
-
-    >>> scalar, raw = affine(), torch.tensor([[0.5], [1.0]])
-    >>> y, log_slope = scalar.forward(torch.tensor([3.0]), raw)
-    >>> x, _ = scalar.inverse(y, raw)
-    >>> round(x.item(), 5)
-    3.0
-    """
-    if not 0 < limit <= 80:
-        raise ShapeError(f"limit: expected a number above 0 and up to 80, where exp stays finite, got {limit!r}")
-
-    def prepare(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dtype = working_dtype(x, raw)
-        log_scale = limit * torch.tanh(raw[0].to(dtype) / limit)
-        return within(x.to(dtype)), log_scale, raw[1].to(dtype)
-
-    def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        wide, log_scale, shift = prepare(x, raw)
-        y = wide * log_scale.exp() + shift
-        return y.to(x.dtype), log_scale.expand_as(y)
-
-    def inverse(y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        wide, log_scale, shift = prepare(y, raw)
-        x = (wide - shift) * (-log_scale).exp()
-        return x.to(y.dtype), (-log_scale).expand_as(x)
-
-    return Scalar("affine", 2, forward, inverse)
-
-
-def spline(bins: int = 8, bound: float = 8.0, tails: Literal["linear", "circular"] = "linear") -> Scalar:
+def spline(
+    bins: int = 8,
+    bound: float = 8.0,
+    tails: Literal["linear", "circular"] = "linear",
+    learned_bound: bool = False,
+) -> Scalar:
     """Monotone rational-quadratic spline of ``bins`` bins (arXiv 1906.04032).
 
     In a bin of width w, height h, mean slope s = h/w and end slopes d0, d1, with t = (x - x0)/w and u = 1 - t,
@@ -116,6 +36,7 @@ def spline(bins: int = 8, bound: float = 8.0, tails: Literal["linear", "circular
     ``tails="linear"``: the identity outside [-bound, bound], joined with slope 1; width 3 bins - 1.
     ``tails="circular"``: x is an angle, any real number, wrapped to [-pi, pi); one slope shared by both ends, and a
     rotation (arXiv 2002.02428); width 3 bins + 1, bound not used.
+    ``learned_bound=True``: one raw number more, the last, widens or narrows the interval, by a factor within 1/4 .. 4.
 
     >>> scalar = spline(bins=4)
     >>> x, raw = torch.linspace(-9, 9, 7), torch.linspace(-3, 3, 11)[:, None]
@@ -131,11 +52,18 @@ def spline(bins: int = 8, bound: float = 8.0, tails: Literal["linear", "circular
     if tails not in ("linear", "circular"):
         raise ShapeError(f"tails: expected linear or circular, got {shown(tails)}")
     if tails == "circular":
+        if learned_bound:
+            raise ShapeError("learned_bound: a circle has no bound; leave it out, or take linear tails")
         return _circular(bins)
+    return _rescaled(_linear(bins, bound), bound) if learned_bound else _linear(bins, bound)
+
+
+def _linear(bins: int, bound: float) -> Scalar:
+    """The spline on [-bound, bound], the identity outside."""
     low, high = -bound, bound
 
     def move(step: Callable[..., tuple[Tensor, Tensor]], x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        wide, raw = _spread(x, raw)
+        wide, raw = spread(x, raw)
         inside = (wide >= low) & (wide <= high)
         y, log_slope = step(wide.clamp(low, high), raw, bins, bound)
         y = torch.where(inside, y, wide)
@@ -146,6 +74,31 @@ def spline(bins: int = 8, bound: float = 8.0, tails: Literal["linear", "circular
     )
 
 
+def _rescaled(scalar: Scalar, bound: float) -> Scalar:
+    """y = c f(x / c), c = exp(l tanh(raw[-1] / l)): the same curve on an interval c times as wide."""
+
+    def factor(raw: Tensor) -> Tensor:
+        return torch.exp(LOG_WIDEST * torch.tanh(raw[-1] / LOG_WIDEST))
+
+    def move(step: Move, x: Tensor, raw: Tensor, wide: Tensor) -> tuple[Tensor, Tensor]:
+        c = factor(raw)
+        inside = wide.abs() <= bound * c
+        y, log_slope = step(torch.where(inside, wide, 0.0) / c, raw[:-1])
+        y, log_slope = torch.where(inside, c * y, wide), torch.where(inside, log_slope, torch.zeros_like(log_slope))
+        return y.to(x.dtype), log_slope
+
+    def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        wide, raw = spread(x, raw)
+        return move(scalar.forward, x, raw, wide)
+
+    def inverse(y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        wide, raw = spread(y, raw)
+        x, log_slope = move(scalar.inverse, y, raw.double(), wide.double())
+        return x, log_slope.to(wide.dtype)
+
+    return Scalar(f"free_{scalar.name}", scalar.width + 1, forward, inverse)
+
+
 def _circular(bins: int) -> Scalar:
     """The spline on the circle, followed by a rotation of less than half a turn either way."""
 
@@ -153,12 +106,12 @@ def _circular(bins: int) -> Scalar:
         return math.pi * torch.tanh(raw[-1] / math.pi)
 
     def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        wide, raw = _spread(x, raw)
+        wide, raw = spread(x, raw)
         y, log_slope = _spline(_wrap(wide), raw[:-1], bins, math.pi)
         return _wrap(y + rotation(raw)).to(x.dtype), log_slope
 
     def inverse(y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        wide, raw = _spread(y, raw)
+        wide, raw = spread(y, raw)
         x, log_slope = _unspline(_wrap(wide - rotation(raw)), raw[:-1], bins, math.pi)
         return _wrap(x).to(y.dtype), log_slope
 
@@ -169,15 +122,6 @@ def _wrap(x: Tensor) -> Tensor:
     """The angle x brought to [-pi, pi]; an angle already there is left as it is, to the last bit."""
     turned = torch.remainder(x + math.pi, 2 * math.pi) - math.pi
     return torch.where((x >= -math.pi) & (x < math.pi), x, turned).clamp(-math.pi, math.pi)
-
-
-def _spread(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-    """x and raw in the working dtype, raw [width, *x.shape] in full."""
-    dtype = working_dtype(x, raw)
-    shape = torch.broadcast_shapes(x.shape, raw.shape[1:])
-    x = x.to(dtype).expand(shape)
-    ones = (1,) * (len(shape) + 1 - raw.ndim)
-    return x, raw.to(dtype).reshape(raw.shape[0], *ones, *raw.shape[1:]).expand(-1, *shape)
 
 
 class _Bin(NamedTuple):
