@@ -158,6 +158,10 @@ CASES = [
     Case("spline autoregressive", lambda: autoregressive([2, 0, 1], scalars.spline()), (3,)),
     Case("spline autoregressive d=1 context", lambda: autoregressive([0], scalars.spline(), 2), (1,), 2),
     Case("spline autoregressive picture", lambda: autoregressive([0, 3, 1, 2], scalars.spline(4)), (1, 2, 2)),
+    Case("residual", lambda: T.Residual(3, (16, 16)), (3,)),
+    Case("residual d=1 context", lambda: T.Residual(1, (16,), 2, 0.9), (1,), 2),
+    Case("residual picture", lambda: T.Residual(4, (8, 8)), (1, 2, 2)),
+    Case("residual estimate", lambda: T.Residual(3, (16, 16), 0, 0.8, "estimate"), (3,)),
     Case("inverse", lambda: T.Inverse(coupling(Partition.halves(3), scalars.spline())), (3,)),
     Case("inverse log", lambda: T.Inverse(T.Log()), (2,), skip=EXPONENTIAL),
     Case("empty chain", T.Chain, (2,)),
@@ -214,5 +218,6 @@ FAMILIES = {
     ),
     "affine autoregressive": Family(lambda d, c: autoregressive(order(d), scalars.affine(), c), conditional=True),
     "spline autoregressive": Family(lambda d, c: autoregressive(order(d), scalars.spline(), c), conditional=True),
+    "residual": Family(lambda d, c: T.Residual(d, (16, 16), c), conditional=True),
     "inverse": Family(lambda d, c: T.Inverse(coupling(Partition.halves(d), scalars.spline(), c)), conditional=True),
 }

@@ -5,6 +5,7 @@ from diffeo.transforms.base import Chain, Inverse, Transform
 from diffeo.transforms.coupling import Coupling, Partition
 from diffeo.transforms.fixed import Asinh, Flip, Log, Logit, Permute, Standardize
 from diffeo.transforms.linear import LU, ActNorm
+from diffeo.transforms.residual import Residual
 
 __all__ = [
     "LU",
@@ -19,6 +20,7 @@ __all__ = [
     "Logit",
     "Partition",
     "Permute",
+    "Residual",
     "Standardize",
     "Transform",
 ]
