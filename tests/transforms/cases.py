@@ -162,6 +162,9 @@ CASES = [
     Case("residual d=1 context", lambda: T.Residual(1, (16,), 2, 0.9), (1,), 2),
     Case("residual picture", lambda: T.Residual(4, (8, 8)), (1, 2, 2)),
     Case("residual estimate", lambda: T.Residual(3, (16, 16), 0, 0.8, "estimate"), (3,)),
+    Case("continuous", lambda: T.Continuous(T.Field(3, (16, 16), lipschitz=2.0)), (3,)),
+    Case("continuous d=1 context", lambda: T.Continuous(T.Field(1, (16,), 2, 3.0)), (1,), 2),
+    Case("continuous picture", lambda: T.Continuous(T.Field(4, (8, 8), lipschitz=1.0), 3), (1, 2, 2)),
     Case("inverse", lambda: T.Inverse(coupling(Partition.halves(3), scalars.spline())), (3,)),
     Case("inverse log", lambda: T.Inverse(T.Log()), (2,), skip=EXPONENTIAL),
     Case("empty chain", T.Chain, (2,)),
@@ -219,5 +222,6 @@ FAMILIES = {
     "affine autoregressive": Family(lambda d, c: autoregressive(order(d), scalars.affine(), c), conditional=True),
     "spline autoregressive": Family(lambda d, c: autoregressive(order(d), scalars.spline(), c), conditional=True),
     "residual": Family(lambda d, c: T.Residual(d, (16, 16), c), conditional=True),
+    "continuous": Family(lambda d, c: T.Continuous(T.Field(d, (16, 16), c, 3.0)), conditional=True),
     "inverse": Family(lambda d, c: T.Inverse(coupling(Partition.halves(d), scalars.spline(), c)), conditional=True),
 }

@@ -2,7 +2,9 @@
 
 from diffeo.transforms.autoregressive import Autoregressive
 from diffeo.transforms.base import Chain, Inverse, Transform
+from diffeo.transforms.continuous import Continuous
 from diffeo.transforms.coupling import Coupling, Partition
+from diffeo.transforms.fields import Field
 from diffeo.transforms.fixed import Asinh, Flip, Log, Logit, Permute, Standardize
 from diffeo.transforms.linear import LU, ActNorm
 from diffeo.transforms.residual import Residual
@@ -13,7 +15,9 @@ __all__ = [
     "Asinh",
     "Autoregressive",
     "Chain",
+    "Continuous",
     "Coupling",
+    "Field",
     "Flip",
     "Inverse",
     "Log",
