@@ -39,7 +39,7 @@ class Continuous(Transform):
     same every time. "auto" is exact in evaluation, and in training to 16 coordinates.
 
     ``field`` is a Field, or any module called field(t [] or [n], x [n, d], context) -> [n, d] of x's dtype, with an
-    attribute ``d``, and ``context_features`` if it takes any, and ``lipschitz`` for rk4. Gradients go through the steps.
+    attribute ``d``, and ``context_features`` if it takes any, and ``lipschitz`` for rk4. Gradients go through all steps.
 
     >>> from diffeo.transforms import Field
     >>> layer = Continuous(Field(2))
