@@ -173,7 +173,9 @@ CASES = [
     Case("free spline coupling", lambda: coupling(Partition.halves(3), scalars.spline(learned_bound=True)), (3,)),
     Case("bernstein coupling", lambda: coupling(Partition.halves(3), scalars.bernstein()), (3,)),
     Case("gaussian cdf coupling", lambda: coupling(Partition.halves(3), scalars.mixture_cdf(4)), (3,)),
-    Case("logistic cdf coupling", lambda: coupling(Partition.halves(3), scalars.mixture_cdf(4, "logistic"), 2), (3,), 2),
+    Case(
+        "logistic cdf coupling", lambda: coupling(Partition.halves(3), scalars.mixture_cdf(4, "logistic"), 2), (3,), 2
+    ),
     Case("sigmoidal coupling", lambda: coupling(Partition.halves(2), scalars.sigmoidal(4)), (2,)),
     Case("affine elementwise", lambda: elementwise(3, scalars.affine()), (3,)),
     Case("spline elementwise picture", lambda: elementwise((1, 2, 2), scalars.spline(4)), (1, 2, 2)),
@@ -259,13 +261,10 @@ FAMILIES = {
         lambda d, c: coupling(Partition.halves(d), scalars.spline(learned_bound=True), c), conditional=True
     ),
     "bernstein coupling": Family(lambda d, c: coupling(Partition.halves(d), scalars.bernstein(), c), conditional=True),
-    "gaussian cdf coupling": Family(
-        lambda d, c: coupling(Partition.halves(d), scalars.mixture_cdf(4), c), conditional=True
-    ),
     "gaussian cdf elementwise": Family(lambda d, c: elementwise(d, scalars.mixture_cdf(4), c), conditional=True),
     "logistic cdf elementwise": Family(
         lambda d, c: elementwise(d, scalars.mixture_cdf(kind="logistic"), c), conditional=True
     ),
-    "sigmoidal autoregressive": Family(lambda d, c: autoregressive(order(d), scalars.sigmoidal(4), c), conditional=True),
+    "sigmoidal elementwise": Family(lambda d, c: elementwise(d, scalars.sigmoidal(3), c), conditional=True),
     "inverse": Family(lambda d, c: T.Inverse(coupling(Partition.halves(d), scalars.spline(), c)), conditional=True),
 }
