@@ -66,7 +66,7 @@ def made(recipe: str, d: int = 2, context: int = 0) -> Flow:
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return RECIPES[recipe](plan, d, context)
+        return RECIPES[recipe].build(plan, d, context)
 
 
 def shaken(flow: Flow, size: float = 0.1) -> Flow:

@@ -299,16 +299,11 @@ FAMILIES = {
         lambda d, c: coupling(Partition.halves(d), scalars.spline(learned_bound=True), c), conditional=True
     ),
     "bernstein coupling": Family(lambda d, c: coupling(Partition.halves(d), scalars.bernstein(), c), conditional=True),
-    "gaussian cdf coupling": Family(
-        lambda d, c: coupling(Partition.halves(d), scalars.mixture_cdf(4), c), conditional=True
-    ),
     "gaussian cdf elementwise": Family(lambda d, c: elementwise(d, scalars.mixture_cdf(4), c), conditional=True),
     "logistic cdf elementwise": Family(
         lambda d, c: elementwise(d, scalars.mixture_cdf(kind="logistic"), c), conditional=True
     ),
-    "sigmoidal autoregressive": Family(
-        lambda d, c: autoregressive(order(d), scalars.sigmoidal(4), c), conditional=True
-    ),
+    "sigmoidal elementwise": Family(lambda d, c: elementwise(d, scalars.sigmoidal(3), c), conditional=True),
     "residual": Family(lambda d, c: T.Residual(d, (16, 16), c), conditional=True),
     "continuous": Family(lambda d, c: T.Continuous(T.Field(d, (16, 16), c, 3.0)), conditional=True),
     "inverse": Family(lambda d, c: T.Inverse(coupling(Partition.halves(d), scalars.spline(), c)), conditional=True),

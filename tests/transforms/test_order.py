@@ -9,8 +9,10 @@ from torch import Tensor
 
 from diffeo import scalars
 from diffeo import transforms as T
+from diffeo.errors import ShapeError
 from diffeo.transforms import Partition
-from tests.transforms.cases import actnorm, autoregressive, coupling
+from tests.scalars.cases import CASES as EVERY
+from tests.transforms.cases import actnorm, autoregressive, coupling, elementwise
 
 ELEMENTWISE: dict[str, tuple[Callable[[], T.Transform], tuple[float, float]]] = {
     "standardize": (lambda: T.Standardize(torch.tensor([3.0]), torch.tensor([0.5])), (-1e6, 1e6)),
@@ -42,7 +44,10 @@ def jacobian(transform: T.Transform, context: int = 0, inverse: bool = False) ->
     with torch.no_grad():
         for i, parameter in enumerate(transform.parameters()):
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)))
-    d = len(transform.order) if isinstance(transform, T.Autoregressive) else len(sum(transform.partition, ()))
+    if isinstance(transform, T.Elementwise):
+        d = transform.raw.shape[1]
+    else:
+        d = len(transform.order) if isinstance(transform, T.Autoregressive) else len(sum(transform.partition, ()))
     c = torch.ones(1, context, dtype=torch.float64) if context else None
     step = transform.inverse if inverse else transform
     x = torch.linspace(-1, 1, d, dtype=torch.float64)
@@ -80,6 +85,32 @@ def test_what_stays_tells_what_moves(partition: Partition, scalar: scalars.Scala
         expected[i, list(partition.stay)] = True
     assert torch.equal(found != 0, expected)
     assert torch.equal(found[list(partition.stay)], torch.eye(len(found), dtype=torch.float64)[list(partition.stay)])
+
+
+MOVING = [case.scalar for case in EVERY if case.bound != 1.0]  # a spline of one bin is the identity
+STRUCTURES: dict[str, tuple[Callable[[scalars.Scalar], T.Transform], list[list[int]]]] = {
+    "diagonal": (lambda scalar: elementwise(3, scalar), [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+    "triangular": (lambda scalar: autoregressive([0, 1, 2], scalar), [[1, 0, 0], [1, 1, 0], [1, 1, 1]]),
+    "block": (lambda scalar: coupling(Partition.halves(3), scalar), [[1, 0, 0], [1, 1, 0], [1, 0, 1]]),
+    "one": (lambda scalar: coupling(Partition.one(1, 3), scalar), [[1, 0, 0], [1, 1, 1], [0, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("scalar", MOVING, ids=[scalar.name for scalar in MOVING])
+def test_three_structures(structure: str, scalar: scalars.Scalar, inverse: bool) -> None:
+    """Every scalar in a layer of each kind: dz/dx is not zero exactly where it may be so."""
+    build, expected = STRUCTURES[structure]
+    assert torch.equal(jacobian(build(scalar), inverse=inverse) != 0, torch.tensor(expected, dtype=torch.bool))
+
+
+def test_one_moves() -> None:
+    assert Partition.one(0, 1) == ((), (0,))
+    assert Partition.one(2, 4) == ((0, 1, 3), (2,))
+    for i, d in ((3, 3), (-1, 3), (0, 0)):
+        with pytest.raises(ShapeError, match="expected"):
+            Partition.one(i, d)
 
 
 def test_an_angle_may_be_given_in_any_turn() -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import torch
@@ -201,15 +202,14 @@ def _firm(x: Tensor, mixture: _Mixture, kind: _Kind) -> tuple[Tensor, Tensor]:
     return continued(curve, x, -FAR, FAR)
 
 
-def _unfirm(y: Tensor, mixture: _Mixture, kind: _Kind) -> tuple[Tensor, Tensor]:
-    """Its inverse, in float64. A mixture of F((x - m)/s) lies between the least and the greatest of them, hence z
-    between straight lines, and x between the points where these reach y: a bracket for every y."""
+def _lines(y: Tensor, mixture: _Mixture) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers below and above the x that the curve sends to y, and one between. A mixture of G((x - m)/s) lies between
+    the least and the greatest of them, hence z between straight lines, and x between the points where these reach y."""
     slopes = (1 - LEAST_SLOPE) * mixture.log_slopes.exp()
-    ends = ((y + slopes * mixture.means) / (LEAST_SLOPE + slopes)).detach()
-    start = (mixture.log_weights.exp() * ends).sum(0).detach()
+    ends = (y + slopes * mixture.means) / (LEAST_SLOPE + slopes)
     low, high = ends.amin(0), ends.amax(0)
     low, high = low + low.clamp(max=-FAR) + FAR, high + high.clamp(min=FAR) - FAR  # a tangent may leave the lines
-    return inverted(lambda x: _firm(x, mixture, kind), y, low, high, start)
+    return low, high, (mixture.log_weights.exp() * ends).sum(0)
 
 
 def _stack(name: str, components: int, layers: int, kind: _Kind, bound: float) -> Scalar:
@@ -217,21 +217,28 @@ def _stack(name: str, components: int, layers: int, kind: _Kind, bound: float) -
     if not 0 < bound < FAR:
         raise ShapeError(f"bound: expected a number above 0 and below {FAR:g}, got {bound!r}")
 
-    def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        y, raw = aligned(x, raw)
-        y, total = within(y), torch.zeros((), dtype=y.dtype, device=y.device)
-        for part in raw.split(width):
-            y, log_slope = _firm(y, _mixture(part, kind, bound), kind)
+    def curve(x: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        for i in range(0, len(parts), 3):
+            x, log_slope = _firm(x, _Mixture(*parts[i : i + 3]), kind)
             total = total + log_slope
-        return y.to(x.dtype), total
+        return x, total
+
+    def mixtures(raw: Tensor) -> list[_Mixture]:
+        return [_mixture(part, kind, bound) for part in raw.split(width)]
+
+    def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        wide, raw = aligned(x, raw)
+        y, log_slope = curve(within(wide), *chain(*mixtures(raw)))
+        return y.to(x.dtype), log_slope
 
     def inverse(y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        x, dtype = within(y).double(), aligned(y, raw)[0].dtype
-        x, raw = aligned(x, raw)
-        total = torch.zeros((), dtype=x.dtype, device=x.device)
-        for part in reversed(raw.split(width)):
-            x, log_slope = _unfirm(x, _mixture(part, kind, bound), kind)
-            total = total + log_slope
-        return x.to(y.dtype), total.to(dtype)
+        wide, raw = aligned(y, raw)
+        low = high = start = target = within(wide).double()
+        layers = mixtures(raw.double())
+        for mixture in reversed(layers):
+            low, high, start = _lines(low, mixture)[0], _lines(high, mixture)[1], _lines(start, mixture)[2]
+        x, log_slope = inverted(curve, tuple(chain(*layers)), target, low, high, start)
+        return x.to(y.dtype), log_slope.to(wide.dtype)
 
     return Scalar(name, layers * width, forward, inverse)

@@ -13,6 +13,7 @@ from diffeo.scalars.roots import continued, inverted
 __all__ = ["bernstein"]
 
 HIGHEST = 64  # degree, beyond which binomials and powers cost more than they tell
+BINOMIALS = [[float(math.comb(m, i)) for i in range(m + 1)] for m in range(HIGHEST + 1)]
 
 
 def bernstein(degree: int = 8, bound: float = 8.0) -> Scalar:
@@ -37,10 +38,12 @@ def bernstein(degree: int = 8, bound: float = 8.0) -> Scalar:
     if not 0 < bound < math.inf:
         raise ShapeError(f"bound: expected a finite number above 0, got {bound!r}")
 
+    def curve(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return continued(lambda x: _curve(x, bound, *parameters), x, -bound, bound)
+
     def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         wide, raw = aligned(x, raw)
-        coefficients, slopes = _coefficients(raw, bound)
-        y, log_slope = continued(lambda x: _curve(x, coefficients, slopes, bound), within(wide), -bound, bound)
+        y, log_slope = curve(within(wide), *_coefficients(raw, bound))
         return y.to(x.dtype), log_slope
 
     def inverse(y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,10 +53,7 @@ def bernstein(degree: int = 8, bound: float = 8.0) -> Scalar:
         first, last = (wide - coefficients[0]) / slopes[0], (wide - coefficients[-1]) / slopes[-1]
         low, high = first.clamp(max=0) - bound, last.clamp(min=0) + bound
         start = torch.where(first < 0, low, torch.where(last > 0, high, wide.clamp(-bound, bound)))
-        x, log_slope = inverted(
-            lambda x: continued(lambda x: _curve(x, coefficients, slopes, bound), x, -bound, bound),
-            wide, *(v.detach() for v in (low, high, start)),
-        )  # fmt: skip
+        x, log_slope = inverted(curve, (coefficients, slopes), wide, low, high, start)
         return x.to(y.dtype), log_slope.to(dtype)
 
     return Scalar(f"bernstein{degree}", degree + 1, forward, inverse)
@@ -67,7 +67,7 @@ def _coefficients(raw: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     return rising - rising[-1:] / 2 + raw[-1:], slopes
 
 
-def _curve(x: Tensor, coefficients: Tensor, slopes: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+def _curve(x: Tensor, bound: float, coefficients: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
     """(y, log dy/dx) at x within [-bound, bound]."""
     t, u = (x + bound) / (2 * bound), (bound - x) / (2 * bound)
     ups, downs = _powers(t, len(slopes)), _powers(u, len(slopes))
@@ -84,4 +84,4 @@ def _powers(t: Tensor, most: int) -> list[Tensor]:
 def _mean(values: Tensor, ups: list[Tensor], downs: list[Tensor]) -> Tensor:
     """The values [m + 1, ...] averaged by the Bernstein polynomials of degree m."""
     m = len(values) - 1
-    return torch.stack([math.comb(m, i) * values[i] * ups[i] * downs[m - i] for i in range(m + 1)]).sum(0)
+    return torch.stack([BINOMIALS[m][i] * values[i] * ups[i] * downs[m - i] for i in range(m + 1)]).sum(0)
