@@ -84,7 +84,7 @@ def test_columns_of_several_kinds_and_given_ones(recipe: str) -> None:
 def test_starts_as_its_base(recipe: str, components: int, context: int) -> None:
     """The layers over the base are the identity until they are trained."""
     for d in (1, 2, 5):
-        flow = RECIPES[recipe](a_plan(recipe, components), d, context).eval()
+        flow = RECIPES[recipe].build(a_plan(recipe, components), d, context).eval()
         assert isinstance(flow, Flow)
         assert flow.event_shape == (d,)
         assert flow.context_features == context or d == 1

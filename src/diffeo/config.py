@@ -59,7 +59,7 @@ class FitConfig(Config):
     split: str | None = Field(None, description="column that says train or valid for each row")
     time: str | None = Field(None, description="column to order by: the latest rows validate")
     valid_fraction: float = Field(0.1, gt=0, lt=0.9, description="share of rows held out for validation")
-    recipe: str = Field("auto", description="the architecture")
+    recipe: str = Field("auto", description="the architecture: auto, realnvp, maf, spline-coupling, ...")
     budget: float | None = Field(120.0, gt=0, description="wall-clock time for the whole fit, such as 90s, 2m, 1h")
     epochs: int | None = Field(
         None, ge=1, description="passes over the rows instead of a budget; repeatable bit for bit"

@@ -17,6 +17,7 @@ from diffeo.bases import Density
 from diffeo.errors import DataError, ShapeError, shown
 from diffeo.scalars import working_dtype
 from diffeo.transforms.base import Chain, Transform, common_context
+from diffeo.transforms.continuous import Continuous
 
 __all__ = ["Density", "Flow", "FlowDistribution", "Mixture"]
 
@@ -42,8 +43,9 @@ def unrounded(act: Callable[P, R]) -> Callable[P, R]:
 class Flow(Density):
     """A transform and a base. Any real row gives a finite log-density or -inf, never NaN.
 
-    ``event_shape`` is that of the data, by default the base's. A NaN in x raises DataError naming the row, or with
-    ``on_nan="nan"`` gives NaN in that row alone. Autocast is off inside.
+    ``learn="matching"`` lets training lower the loss of flow matching in place of raising the log-density; the
+    transform is then a `Continuous`. ``event_shape`` is that of the data, by default the base's. A NaN in x raises
+    DataError naming the row, or with ``on_nan="nan"`` gives NaN in that row alone. Autocast is off inside.
 
     >>> from diffeo import bases, nets, scalars
     >>> from diffeo.transforms import Coupling, Partition
@@ -60,14 +62,19 @@ class Flow(Density):
         base: Density,
         event_shape: tuple[int, ...] | None = None,
         on_nan: Literal["raise", "nan"] = "raise",
+        learn: Literal["likelihood", "matching"] = "likelihood",
     ) -> None:
         super().__init__()
+        if learn not in ("likelihood", "matching"):
+            raise ShapeError(f"learn: expected likelihood or matching, got {shown(learn)}")
+        if learn == "matching" and not isinstance(transform, Continuous):
+            raise ShapeError(f"learn: only a Continuous transform can learn by matching, got {shown(transform)}")
         for name, part, kind in (("transform", transform, Transform), ("base", base, Density)):
             if not isinstance(part, kind):
                 raise ShapeError(f"{name}: expected a {kind.__name__}, got {shown(part)}")
         if on_nan not in ("raise", "nan"):
             raise ShapeError(f"on_nan: expected raise or nan, got {shown(on_nan)}")
-        self.transform, self.base, self.on_nan = transform, base, on_nan
+        self.transform, self.base, self.on_nan, self.learn = transform, base, on_nan, learn
         self.event_shape = tuple(base.event_shape if event_shape is None else event_shape)
         if math.prod(self.event_shape) != math.prod(base.event_shape):
             sizes = f"that of the base, {list(base.event_shape)}, got {list(self.event_shape)}"
@@ -86,6 +93,14 @@ class Flow(Density):
         log_prob = self.base.log_prob(z, context) + log_det
         missing = torch.where(rows.isnan().any(1), math.nan, -math.inf)
         return torch.where(finite, log_prob, missing.to(log_prob.dtype)).to(working_dtype(x, log_prob))
+
+    @unrounded
+    def objective(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """What training raises, of x [n, *event]: [n]; the log-density, or minus the loss of flow matching, random."""
+        if isinstance(self.transform, Continuous) and self.learn == "matching":
+            self._check(x, context, "x", self.event_shape)
+            return -self.transform.matching_loss(x, context)
+        return self(x, context)
 
     @torch.no_grad()
     @unrounded

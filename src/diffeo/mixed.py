@@ -135,12 +135,13 @@ class Mixed(Density):
         return torch.cat(parts, 1) if parts else torch.zeros(rows.n, 0, device=rows.low.device)
 
     def part_log_probs(self, rows: Rows, noise: Tensor) -> Tensor:
-        """Each learner's log-probability of each row, [n, learners]; noise [n, d] in [0, 1] fills the free places."""
+        """What training raises for each row, [n, learners], each learner's log-probability (but of flow matching, minus
+        its loss); noise [n, d] in [0, 1] fills the free places."""
         features = self.features(rows)
         values = self._exact(rows, features)
         if self.rest is not None:
             apart = [self.members[j] for j in self.learning] or [self.rest]
-            values += self._numbers(rows, noise, features, apart)
+            values += self._objectives(rows, noise, features, apart)
         return torch.stack([value.double() for value in values], 1)
 
     def _exact(self, rows: Rows, features: Tensor) -> list[Tensor]:
@@ -171,6 +172,12 @@ class Mixed(Density):
         z, log_det = self.numbers(rows, noise)
         context = features if features.shape[1] else None
         return [density(z, context) + log_det for density in each]
+
+    def _objectives(self, rows: Rows, noise: Tensor, features: Tensor, each: Sequence[nn.Module]) -> list[Tensor]:
+        """The same of what training raises."""
+        z, log_det = self.numbers(rows, noise)
+        context = features if features.shape[1] else None
+        return [density.objective(z, context) + log_det for density in each]  # type: ignore[operator]
 
     def score(self, rows: Rows, points: int = POINTS) -> Tensor:
         """Each factor's log-probability of each row, [n, parts], float64: repeatable, at `points` fixed points of the

@@ -20,11 +20,13 @@ from diffeo.recipes import Plan, build, members, most_components, plan, settings
 from diffeo.rows import Layout, Rows
 from diffeo.starts import FAR, MixtureFit, affordable_rows, ahead, best_mixtures
 from diffeo.training import Interrupted, Settings, State, train
+from diffeo.transforms import ActNorm, Chain, Elementwise
 from diffeo.units import Unit, fit_units
 
 __all__ = ["Clock", "Report", "Start", "begin", "better", "layered", "worth_a_trial"]
 
 SEARCH_SHARE = 0.3  # of the budget, for the mixture at the start
+START_ROWS = 20_000  # that layers may take a start from
 TRIED = 60.0  # seconds of budget, from which on layers are tried beside one mixture
 TRIAL = 0.08  # of the budget, for each trial
 LAYERS, LAST_COMPONENTS, LAYERS_RATE = 3, 8, 1e-2
@@ -125,7 +127,31 @@ def begin(
         density.masses.start(data.train.codes, data.weights)
     if mixtures and density.rest is not None:
         _set_mixtures(density.rest, mixtures + ([] if simple is None else [simple[0]]))
+    elif density.rest is not None:
+        _initialize(density, data.train)
     return Start(density, made, how, start)
+
+
+@torch.no_grad()
+def _initialize(density: Mixed, rows: Rows) -> None:
+    """Let layers that take a start from data have it, each from what comes out of those before it."""
+    assert density.rest is not None
+    chain = density.rest.transform
+    stairs: list[Any] = list(chain.transforms) if isinstance(chain, Chain) else []
+    steps = [step for step in stairs if _starts_from_data(step)]
+    if not steps:
+        return
+    some = rows[torch.randperm(rows.n, generator=torch.Generator().manual_seed(0))[:START_ROWS].sort().values]
+    noise = torch.rand(some.low.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z, features = density.numbers(some, noise)[0], density.features(some)
+    for step in stairs:
+        if step in steps:
+            step.initialize(z)
+        z = step(z, features if features.shape[1] else None)[0]
+
+
+def _starts_from_data(step: torch.nn.Module) -> bool:
+    return isinstance(step, ActNorm) or (isinstance(step, Elementwise) and step.scalar.start is not None)
 
 
 def worth_a_trial(made: Plan, config: FitConfig, clock: Clock) -> bool:

@@ -61,7 +61,8 @@ def problem(density: Mixed, data: Prepared, device: torch.device, apart: bool = 
     def explain(rows: Tensor) -> str:
         return _culprits(density, data, rows)
 
-    return Problem(density.learners, log_probs, validate, weights, explain)
+    likelihood = density.rest is None or density.rest.learn == "likelihood"
+    return Problem(density.learners, log_probs, validate, weights, explain, likelihood)
 
 
 def _culprits(density: Mixed, data: Prepared, rows: Tensor) -> str:

@@ -68,6 +68,7 @@ class Problem:
     validate: Callable[[], Tensor]
     weights: Tensor
     explain: Callable[[Tensor], str]
+    likelihood: bool = True  # whether `log_probs` are log-probabilities, or something else that training raises
 
 
 @dataclass
@@ -319,7 +320,7 @@ def _record(run: _Run, valid: list[float], began: float, progress: float, budget
         "stage": "training",
         "epoch": state.step / run.per_epoch,
         "step": state.step,
-        "train": state.train_sum / state.scored if state.scored else None,
+        "train": state.train_sum / state.scored if state.scored and run.problem.likelihood else None,
         "valid": run.shown(valid),
         "best": run.shown(state.best),
         "parts": dict(zip(names, valid, strict=True)),

@@ -194,7 +194,9 @@ CASES = [
     Case("free spline coupling", lambda: coupling(Partition.halves(3), scalars.spline(learned_bound=True)), (3,)),
     Case("bernstein coupling", lambda: coupling(Partition.halves(3), scalars.bernstein()), (3,)),
     Case("gaussian cdf coupling", lambda: coupling(Partition.halves(3), scalars.mixture_cdf(4)), (3,)),
-    Case("logistic cdf coupling", lambda: coupling(Partition.halves(3), scalars.mixture_cdf(4, "logistic"), 2), (3,), 2),
+    Case(
+        "logistic cdf coupling", lambda: coupling(Partition.halves(3), scalars.mixture_cdf(4, "logistic"), 2), (3,), 2
+    ),
     Case("sigmoidal coupling", lambda: coupling(Partition.halves(2), scalars.sigmoidal(4)), (2,)),
     Case("affine elementwise", lambda: elementwise(3, scalars.affine()), (3,)),
     Case("spline elementwise picture", lambda: elementwise((1, 2, 2), scalars.spline(4)), (1, 2, 2)),
@@ -208,6 +210,13 @@ CASES = [
     Case("spline autoregressive picture", lambda: autoregressive([0, 3, 1, 2], scalars.spline(4)), (1, 2, 2)),
     Case("sigmoidal autoregressive", lambda: autoregressive([1, 0, 2], scalars.sigmoidal(4)), (3,)),
     Case("bernstein autoregressive", lambda: autoregressive([1, 0], scalars.bernstein(6)), (2,)),
+    Case("residual", lambda: T.Residual(3, (16, 16)), (3,)),
+    Case("residual d=1 context", lambda: T.Residual(1, (16,), 2, 0.9), (1,), 2),
+    Case("residual picture", lambda: T.Residual(4, (8, 8)), (1, 2, 2)),
+    Case("residual estimate", lambda: T.Residual(3, (16, 16), 0, 0.8, "estimate"), (3,)),
+    Case("continuous", lambda: T.Continuous(T.Field(3, (16, 16), lipschitz=2.0)), (3,)),
+    Case("continuous d=1 context", lambda: T.Continuous(T.Field(1, (16,), 2, 3.0)), (1,), 2),
+    Case("continuous picture", lambda: T.Continuous(T.Field(4, (8, 8), lipschitz=1.0), 3), (1, 2, 2)),
     Case("inverse", lambda: T.Inverse(coupling(Partition.halves(3), scalars.spline())), (3,)),
     Case("inverse autoregressive", lambda: T.Inverse(autoregressive([2, 0, 1], scalars.affine(), 1)), (3,), 1),
     Case("inverse log", lambda: T.Inverse(T.Log()), (2,), skip=EXPONENTIAL),
@@ -297,6 +306,10 @@ FAMILIES = {
     "logistic cdf elementwise": Family(
         lambda d, c: elementwise(d, scalars.mixture_cdf(kind="logistic"), c), conditional=True
     ),
-    "sigmoidal autoregressive": Family(lambda d, c: autoregressive(order(d), scalars.sigmoidal(4), c), conditional=True),
+    "sigmoidal autoregressive": Family(
+        lambda d, c: autoregressive(order(d), scalars.sigmoidal(4), c), conditional=True
+    ),
+    "residual": Family(lambda d, c: T.Residual(d, (16, 16), c), conditional=True),
+    "continuous": Family(lambda d, c: T.Continuous(T.Field(d, (16, 16), c, 3.0)), conditional=True),
     "inverse": Family(lambda d, c: T.Inverse(coupling(Partition.halves(d), scalars.spline(), c)), conditional=True),
 }

@@ -29,6 +29,10 @@ class Density(nn.Module, ABC):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.log_prob(x, context)
 
+    def objective(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """What training raises, of x [n, *event]: [n]; the log-density, unless a density says otherwise."""
+        return self(x, context)
+
 
 class Base(Density):
     """A density to start from: nothing is checked here, the flow's door has done it."""

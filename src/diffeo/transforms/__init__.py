@@ -3,12 +3,15 @@
 from diffeo.transforms.autoregressive import Autoregressive
 from diffeo.transforms.base import Chain, Inverse, Transform
 from diffeo.transforms.channels import OverChannels
+from diffeo.transforms.continuous import Continuous
 from diffeo.transforms.coupling import Coupling, Partition
 from diffeo.transforms.elementwise import Elementwise
+from diffeo.transforms.fields import Field
 from diffeo.transforms.fixed import Asinh, Flip, Log, Logit, Permute, Standardize
 from diffeo.transforms.linear import LU, ActNorm, Linear
 from diffeo.transforms.orthogonal import Orthogonal
 from diffeo.transforms.planar import Planar, Radial
+from diffeo.transforms.residual import Residual
 from diffeo.transforms.sylvester import Sylvester
 
 __all__ = [
@@ -17,8 +20,10 @@ __all__ = [
     "Asinh",
     "Autoregressive",
     "Chain",
+    "Continuous",
     "Coupling",
     "Elementwise",
+    "Field",
     "Flip",
     "Inverse",
     "Linear",
@@ -30,6 +35,7 @@ __all__ = [
     "Permute",
     "Planar",
     "Radial",
+    "Residual",
     "Standardize",
     "Sylvester",
     "Transform",
