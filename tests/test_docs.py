@@ -1,6 +1,7 @@
 """The pages hold: the commands in them parse, and the page of commands is what the commands say."""
 
 import importlib.util
+import os
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,12 @@ import pytest
 from diffeo.cli import load, main
 
 ROOT = Path(__file__).parents[1]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md")),
+]
 
 
 def commands_in(page: Path) -> list[str]:
@@ -25,8 +32,8 @@ def parse(words: list[str]) -> click.Context:
     return load(words[0]).make_context(words[0], words[1:], parent=top)
 
 
-@pytest.mark.parametrize("line", commands_in(ROOT / "README.md"))
-def test_printed_commands_parse(line: str) -> None:
+@pytest.mark.parametrize(("page", "line"), [(page, line) for page in PAGES for line in commands_in(ROOT / page)])
+def test_printed_commands_parse(page: str, line: str) -> None:
     parse(shlex.split(line)[1:])
 
 
@@ -35,10 +42,29 @@ def test_the_parse_would_notice() -> None:
         parse(["fit", "stars", "-o", "m", "--no-such-option"])
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/mathematics.md", "docs/commands.md"])
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
-        assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}, which is not there"
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^)#:]*)\)", (ROOT / page).read_text()):
+        place = (ROOT / page).parent / target if target else ROOT / page
+        assert place.exists(), f"{page} links to {target}, which is not there"
+        assert not anchor or anchor in anchors(place), f"{page} links to {target}#{anchor}, which is not there"
+
+
+def test_every_page_is_found_from_the_first() -> None:
+    found, waiting = set(), ["README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in found:
+            found.add(page)
+            names = re.findall(r"\]\(([^)#:]+\.md)[)#]", (ROOT / page).read_text())
+            waiting += [os.path.normpath(Path(page).parent / name) for name in names]
+    assert set(PAGES) - found == {"CHANGELOG.md"}
 
 
 def test_the_page_of_commands_is_up_to_date() -> None:
