@@ -87,7 +87,7 @@ def test_an_adaptive_solver_is_scipys(d: int) -> None:
 def test_the_contract_of_an_adaptive_solver() -> None:
     """What it cannot have: its way back is its inverse to the tolerance, and all rows take the hardest one's steps."""
     report = contract.check_transform(
-        Continuous(Linear(A[:2, :2]), method="dopri5", rtol=1e-8, atol=1e-8),
+        Continuous(Linear(A[:2, :2]), **TIGHT),
         event_shape=(2,),
         inputs=draw((3, 2)),
         skip={
