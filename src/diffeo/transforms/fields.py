@@ -71,7 +71,7 @@ def stream(field: nn.Module, dtype: torch.dtype, context: Tensor | None) -> Stre
         def velocity(x: Tensor) -> Tensor:
             return field(time, x, context)
 
-        v, pull = torch.func.vjp(velocity, x)
+        v, pull = torch.func.vjp(velocity, x)[:2]
 
         def push(directions: Tensor) -> Tensor:
             transposed = torch.func.vjp(lambda u: pull(u)[0], torch.zeros_like(v))[1]  # pull is linear in u
