@@ -131,7 +131,7 @@ def mean_integrated_squared_error(bandwidth: Any, n: int, truth: GaussianMixture
     bell = root @ root.T
     with torch.no_grad():
         weights = torch.softmax(truth.logits.double(), 0)
-        means = truth.means.double()
+        means = truth.means.detach().double()
         spread = torch.linalg.inv(truth.factors().double())
     covariances = spread @ spread.mT
 

@@ -18,6 +18,7 @@ from diffeo.transforms.volume import LogDet, check_log_det, fixed_probes, fresh_
 __all__ = ["Continuous"]
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3")
+TRACED = 4  # rounds of Newton's method in a traced inverse, as a step of the equation leads near
 
 
 class Continuous(Transform):
@@ -39,7 +40,8 @@ class Continuous(Transform):
     same every time. "auto" is exact in evaluation, and in training to 16 coordinates.
 
     ``field`` is a Field, or any module called field(t [] or [n], x [n, d], context) -> [n, d] of x's dtype, with an
-    attribute ``d``, and ``context_features`` if it takes any, and ``lipschitz`` for rk4. Gradients go through all steps.
+    attribute ``d``, and ``context_features`` if it takes any, and ``lipschitz`` for rk4. Gradients go
+    through the steps.
 
     >>> from diffeo.transforms import Field
     >>> layer = Continuous(Field(2))
@@ -156,7 +158,7 @@ class Continuous(Transform):
             with torch.no_grad():
                 start = z + runge_kutta(at, (i - 1) * h, h, z)[0]
             back = partial(runge_kutta, at, i / self.steps, -h)
-            z = invert(lambda x, back=back: back(x)[:2], z, MOST_STRETCH, start)  # type: ignore[misc]
+            z = invert(lambda x, back=back: back(x)[:2], z, MOST_STRETCH, start, TRACED)  # type: ignore[misc]
             _, push, stages = back(z)
             total = total - _log_volume(z, push, stages, probes)
         return z, total

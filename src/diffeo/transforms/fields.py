@@ -45,7 +45,7 @@ class Field(nn.Module):
         """The field for one context, its weights brought within their bounds once."""
         ready = self.net.ready(dtype)
 
-        def at(t: Time, x: Tensor) -> tuple[Tensor, Push]:
+        def at(t: "Time", x: Tensor) -> "tuple[Tensor, Push]":  # quoted, as compilers read them
             x = x.to(dtype)
             side = torch.cat([_of_time(t, x), beside(context, self.context_features, x)], 1)
             return self.net.shift(ready, side, x)
@@ -65,13 +65,13 @@ def stream(field: nn.Module, dtype: torch.dtype, context: Tensor | None) -> Stre
     if isinstance(field, Field):
         return field.stream(dtype, context)
 
-    def at(t: Time, x: Tensor) -> tuple[Tensor, Push]:
+    def at(t: "Time", x: Tensor) -> "tuple[Tensor, Push]":
         time = torch.as_tensor(t, dtype=x.dtype, device=x.device)
 
         def velocity(x: Tensor) -> Tensor:
             return field(time, x, context)
 
-        v, pull = torch.func.vjp(velocity, x)
+        v, pull = torch.func.vjp(velocity, x)[:2]
 
         def push(directions: Tensor) -> Tensor:
             transposed = torch.func.vjp(lambda u: pull(u)[0], torch.zeros_like(v))[1]  # pull is linear in u

@@ -25,7 +25,7 @@ SQUARINGS = 6
 NOTHING = 1e-30  # added to squares, so that the norm of a matrix of zeros has a slope
 BLUNTEST, SHARPNESS = 0.1, 3.0  # of an activation: the least, and where it starts
 LONGEST = 2000  # rounds of an inverse
-TRACED = 16  # its rounds where a program is traced, and nobody can look whether it has ended
+TRACED = 16  # where a program is traced, and nobody can look whether it has ended
 
 
 def spectral_bound(weight: Tensor) -> Tensor:
@@ -132,23 +132,24 @@ def jacobian(x: Tensor, push: Push) -> Tensor:
     return identity + push(identity.expand(len(x), *identity.shape))
 
 
-def invert(shift: Shift, z: Tensor, coefficient: float, start: Tensor) -> Tensor:
+def invert(shift: Shift, z: Tensor, coefficient: float, start: Tensor, traced: int = TRACED) -> Tensor:
     """The x [n, d] with x + g(x) = z, where g stretches by at most ``coefficient`` < 1; differentiable twice.
 
     Round by round a row takes Newton's step if that leaves at most ``coefficient`` of |x + g(x) - z|, and else the
     fixed-point step x <- z - g(x), which always does. A row ends once |x + g(x) - z| / (1 - coefficient), which bounds
     its distance from the root, is within a hundredth of half the digits, or rounding stops it; rows do not wait for
     one another. Two more steps with the last Jacobian double the digits twice and carry first and second derivatives.
+    Where the program is traced, all rows are given ``traced`` rounds.
     """
     with torch.no_grad():
-        x = _root(shift, z.detach(), coefficient, start.detach())
+        x = _root(shift, z.detach(), coefficient, start.detach(), traced)
         slopes = jacobian(x, shift(x)[1]).transpose(1, 2)
     for _ in range(2):
         x = x - _solve(slopes, x + shift(x)[0] - z)
     return x
 
 
-def _root(shift: Shift, z: Tensor, coefficient: float, x: Tensor) -> Tensor:
+def _root(shift: Shift, z: Tensor, coefficient: float, x: Tensor, traced: int) -> Tensor:
     eps = torch.finfo(z.dtype).eps
     near = 0.01 * math.sqrt(eps) * (1 - coefficient)
     last = torch.full_like(z[:, 0], math.inf)
@@ -157,7 +158,7 @@ def _root(shift: Shift, z: Tensor, coefficient: float, x: Tensor) -> Tensor:
         miss = x + g - z
         size = _size(miss, x, z, eps)
         going = (size > near) & (size < last)
-        if _ended(going, i):
+        if _ended(going, i == traced):
             break
         newton = x - _solve(jacobian(x, push).transpose(1, 2), miss)
         ahead = _size(newton + shift(newton)[0] - z, newton, z, eps) <= coefficient * size
@@ -171,14 +172,14 @@ def _size(miss: Tensor, x: Tensor, z: Tensor, eps: float) -> Tensor:
     return (miss.abs() - 2 * eps * (x.abs() + z.abs())).clamp(min=0).square().sum(1).sqrt()
 
 
-def _ended(going: Tensor, rounds: int) -> bool:
-    """Whether no row goes on; where that cannot be seen, because the program is traced, after some rounds."""
+def _ended(going: Tensor, enough: bool) -> bool:
+    """Whether no row goes on; where that cannot be seen, because the program is traced, whether there were enough."""
     if torch.compiler.is_compiling():
-        return rounds == TRACED
+        return enough
     try:
         return not bool(going.any())
     except RuntimeError:  # under vmap
-        return rounds == TRACED
+        return enough
 
 
 def _solve(matrices: Tensor, rows: Tensor) -> Tensor:
