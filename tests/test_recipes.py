@@ -34,7 +34,7 @@ def a_plan(recipe: str, components: int = 1) -> Plan:
 
 
 LAYERS = {"planar": 16, "radial": 16, "sylvester": 8, "nice": 6, "cdf": 2, "neural-autoregressive": 2}
-EPOCHS = {"planar": 60, "radial": 150, "sylvester": 60, "nice": 60, "homework": 60}  # elsewhere 20
+EPOCHS = {"planar": 60, "radial": 150, "sylvester": 60, "nice": 60, "homework": 60, "flow-matching": 60}  # elsewhere 20
 
 
 @EVERY

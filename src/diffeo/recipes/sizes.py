@@ -98,6 +98,6 @@ def settings(config: FitConfig, n: int) -> Settings:
         batch_size=config.batch_size or min(512, max(16, n // 10)),
         learning_rate=config.learning_rate or RECIPES[config.recipe].learning_rate or (1e-2 if n >= 20_000 else 5e-3),
         weight_decay=1e-4 if n >= 10_000 else 1e-2,
-        epochs=config.epochs or 150,
+        epochs=config.epochs or RECIPES[config.recipe].epochs,
         seed=config.seed,
     )
