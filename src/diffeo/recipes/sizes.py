@@ -76,6 +76,8 @@ def plan(
         raise ModelError(f"recipe: expected one of {', '.join(RECIPES)}, got {config.recipe!r}")
     if config.members is not None and (config.recipe != "auto" or config.layers is not None):
         raise ModelError("members: only the recipe auto without layers averages densities; leave --members out")
+    if config.recipe == "flow-matching" and config.layers not in (None, 1):
+        raise ModelError(f"layers: flow-matching learns one field, got {config.layers}; leave --layers out")
     width = _width(config, n)
     layers = config.layers or RECIPES[config.recipe].layers
     return Plan(
