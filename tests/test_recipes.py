@@ -27,9 +27,10 @@ def moons(n: int, seed: int) -> np.ndarray:
 
 
 def a_plan(recipe: str, components: int = 1) -> Plan:
+    layers = 1 if recipe == "flow-matching" else 3
     return Plan(
-        recipe=recipe, components=components, layers=1 if recipe == "flow-matching" else 3, hidden=(8, 8), bins=4, dropout=0.0, start_rows=1, units=(),
-        given_units=(),
+        recipe=recipe, components=components, layers=layers, hidden=(8, 8), bins=4, dropout=0.0, start_rows=1,
+        units=(), given_units=(),
     )  # fmt: skip
 
 
