@@ -24,7 +24,7 @@ TESTS = [
     "tests/test_formulas.py", "tests/test_nets.py", "tests/test_quantized.py", "tests/test_masses.py",
     "tests/test_bases.py", "tests/test_mixtures.py", "tests/test_flow.py", "tests/test_units.py", "tests/scalars",
     "tests/transforms", "tests/test_statistics.py", "tests/test_mixed.py", "tests/test_adapters.py",
-    "tests/data/test_toys.py", "tests/test_estimators.py",
+    "tests/data/test_toys.py", "tests/test_estimators.py", "tests/test_parsimonious.py",
 ]  # fmt: skip
 
 
@@ -229,7 +229,17 @@ FAULTS = [
     Fault("masses: logits not normalised", "masses.py",
           "torch.log_softmax(logits, 0).gather", "logits.gather", "tests/test_masses.py"),
     Fault("quantized: mean of logs for log of mean", "quantized.py",
-          "(values - safe).exp().mean(0).log()", "(values - safe).mean(0)", "tests/test_quantized.py"),
+          "return log_sum_exp(values) - math.log(len(values))", "return values.mean(0)", "tests/test_quantized.py"),
+    Fault("ensemble: weights not looked at", "mixtures.py",
+          "log_sum_exp(each + self.log_weights.to(each.dtype)[:, None])", "log_sum_exp(each) - math.log(len(each))",
+          "tests/test_mixtures.py"),
+    Fault("ensemble: weights not looked at by the map to normals", "mixtures.py",
+          "[w + own + each.cumsum(0) - each for w", "[0 * w + own + each.cumsum(0) - each for w",
+          "tests/test_mixtures.py"),
+    Fault("simple mixtures: variances of one component for all", "parsimonious.py",
+          "scatter.sum(0, keepdims=True) / n", "scatter[:1] / n", "tests/test_parsimonious.py"),
+    Fault("simple mixtures: weights not counted", "parsimonious.py",
+          "k * d + shape + (0 if self.equal else k - 1)", "k * d + shape", "tests/test_parsimonious.py"),
     Fault("mixed: cost of the atoms' free places dropped", "mixed.py",
           "torch.where(rows.atom, cost, volume)", "torch.where(rows.atom, 0.0, volume)", "tests/test_mixed.py"),
     Fault("mixed: width of the rounding cells missing", "mixed.py",
