@@ -7,6 +7,7 @@ from diffeo import FitConfig, Model
 from diffeo.mixtures import Ensemble
 from diffeo.problem import folds
 from diffeo.stacking import LEAST, weights_of
+from diffeo.starts import TAILS
 
 
 def test_weights_are_the_likeliest() -> None:
@@ -52,6 +53,12 @@ def test_a_simple_density_is_found_out() -> None:
     assert float(weights[-1]) > 0.1
     assert abs(float(weights.sum()) - 1) < 1e-5
     assert float(weights[:-1].sum()) >= LEAST - 1e-6
+
+
+def test_a_size_that_was_asked_for_is_kept() -> None:
+    x = np.random.default_rng(1).normal(size=(300, 2))
+    model = Model.fit(x, config=FitConfig(epochs=1, members=3, hidden=8, components=7))
+    assert model.card.plan.components == 7 + len(TAILS)
 
 
 def test_weights_are_saved(tmp_path) -> None:

@@ -106,7 +106,8 @@ def begin(
         if apart(len(mixtures)) is not None:
             z, z_valid = z.clip(-FAR, FAR), z_valid.clip(-FAR, FAR)
             simple = simplest(z, config.seed, simple_most)
-            mixtures = ahead(z, z_valid, folds(n, len(mixtures)), mixtures, *simple, config.seed)
+            if config.components is None:
+                mixtures = ahead(z, z_valid, folds(n, len(mixtures)), mixtures, *simple, config.seed)
         if stop():
             raise Interrupted("interrupted before training began; nothing was saved")
         start = f"{len(mixtures)} Gaussian mixtures" if len(mixtures) > 1 else "a Gaussian mixture"

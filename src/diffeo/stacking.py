@@ -14,6 +14,7 @@ from diffeo.prepare import Prepared
 from diffeo.problem import folds
 from diffeo.quantized import log_mean_exp
 from diffeo.recipes import Plan
+from diffeo.starts import FAR
 
 __all__ = ["stack", "weights_of"]
 
@@ -36,7 +37,7 @@ def stack(density: Mixed, plan: Plan, data: Prepared) -> None:
         for j, member in enumerate(learned):
             own = fold == j
             each[0, own] = member(z[own], features[own] if features.shape[1] else None).numpy()
-            each[1, own] = anew(rows[~own], plan.simple, FAMILIES[plan.family], j).log_prob(rows[own])
+            each[1, own] = anew(rows[~own].clip(-FAR, FAR), plan.simple, FAMILIES[plan.family], j).log_prob(rows[own])
         z_valid = density.numbers(data.valid, torch.full(data.valid.low.shape, 0.5, dtype=torch.float64))[0]
         features = density.features(data.valid)
         apart = [member(z_valid, features if features.shape[1] else None) for member in learned]
