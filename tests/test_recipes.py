@@ -27,14 +27,23 @@ def moons(n: int, seed: int) -> np.ndarray:
 
 
 def a_plan(recipe: str, components: int = 1) -> Plan:
+    layers = 1 if recipe == "flow-matching" else 3
     return Plan(
-        recipe=recipe, components=components, layers=3, hidden=(8, 8), bins=4, dropout=0.0, start_rows=1, units=(),
-        given_units=(),
+        recipe=recipe, components=components, layers=layers, hidden=(8, 8), bins=4, dropout=0.0, start_rows=1,
+        units=(), given_units=(),
     )  # fmt: skip
 
 
-LAYERS = {"planar": 16, "radial": 16, "sylvester": 8, "nice": 6, "cdf": 2, "neural-autoregressive": 2}
-EPOCHS = {"planar": 60, "radial": 150, "sylvester": 60, "nice": 60, "homework": 60}  # elsewhere 20
+LAYERS = {
+    "planar": 16,
+    "radial": 16,
+    "sylvester": 8,
+    "nice": 6,
+    "cdf": 2,
+    "neural-autoregressive": 2,
+    "flow-matching": 1,
+}
+EPOCHS = {"planar": 60, "radial": 150, "sylvester": 60, "nice": 60, "homework": 60, "flow-matching": 60}  # elsewhere 20
 
 
 @EVERY
@@ -147,6 +156,11 @@ def test_quantiles_are_where_gaussianization_starts() -> None:
     model = diffeo.fit(rows, recipe="gaussianization", epochs=1, learning_rate=1e-9)
     gaussian = multivariate_normal(rows.mean(0), np.cov(rows.T)).logpdf(held_out).mean()
     assert model.log_prob(held_out).mean() > gaussian + 0.3
+
+
+def test_one_field_has_no_layers() -> None:
+    with pytest.raises(ModelError, match="layers: flow-matching learns one field, got 3"):
+        diffeo.fit(moons(50, 0), recipe="flow-matching", epochs=1, layers=3)
 
 
 def test_unknown_recipes_are_named() -> None:

@@ -15,14 +15,22 @@ from diffeo.version import __version__
 if TYPE_CHECKING:
     from diffeo import errors
     from diffeo.config import FitConfig
+    from diffeo.contract import check_density, check_transform
     from diffeo.data.schema import Schema
     from diffeo.model import Model, fit
 
     load = Model.load
 
-__all__ = ["FitConfig", "Model", "Schema", "__version__", "errors", "fit", "load"]
+__all__ = ["FitConfig", "Model", "Schema", "__version__", "check_density", "check_transform", "errors", "fit", "load"]
 
-_HOMES = {"FitConfig": "config", "Model": "model", "Schema": "data.schema", "fit": "model"}
+_HOMES = {
+    "FitConfig": "config",
+    "Model": "model",
+    "Schema": "data.schema",
+    "check_density": "contract",
+    "check_transform": "contract",
+    "fit": "model",
+}
 
 
 def __getattr__(name: str) -> Any:

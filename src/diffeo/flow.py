@@ -21,6 +21,7 @@ from diffeo.transforms.continuous import Continuous
 
 __all__ = ["Density", "Flow", "FlowDistribution", "Mixture"]
 
+MATCHES = 4  # times and noises for a row, of which flow matching takes the mean
 CHUNK = 2**20  # numbers moved at a time when sampling
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,7 +100,8 @@ class Flow(Density):
         """What training raises, of x [n, *event]: [n]; the log-density, or minus the loss of flow matching, random."""
         if isinstance(self.transform, Continuous) and self.learn == "matching":
             self._check(x, context, "x", self.event_shape)
-            return -self.transform.matching_loss(x, context)
+            draws = (x.repeat(MATCHES, *(1,) * (x.ndim - 1)), None if context is None else context.repeat(MATCHES, 1))
+            return -self.transform.matching_loss(*draws).view(MATCHES, -1).mean(0)
         return self(x, context)
 
     @torch.no_grad()

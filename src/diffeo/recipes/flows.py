@@ -35,7 +35,7 @@ from diffeo.transforms import (
 
 __all__ = ["RECIPES"]
 
-LIPSCHITZ = 10.0  # of the field of a continuous flow
+LIPSCHITZ, LIPSCHITZ_MATCHED = 6.0, 20.0  # of the field of a continuous flow, by how it is learned
 
 
 def auto(plan: Plan, d: int, context: int) -> Flow:
@@ -150,7 +150,9 @@ def ffjord(plan: Plan, d: int, context: int) -> Flow:
 
 def flow_matching(plan: Plan, d: int, context: int) -> Flow:
     """A continuous flow, its field learned by flow matching (arXiv 2210.02747) and its log-density as exact."""
-    return Flow(Continuous(Field(d, plan.hidden, context, LIPSCHITZ)), StandardNormal(d), learn="matching")
+    hidden = (*plan.hidden, plan.hidden[-1])
+    field = Field(d, hidden, context, LIPSCHITZ_MATCHED)
+    return Flow(Continuous(field), StandardNormal(d), learn="matching")
 
 
 def homework(plan: Plan, d: int, context: int) -> Flow:
@@ -180,9 +182,9 @@ RECIPES: dict[str, Recipe] = {
     "cdf": Recipe(cdf, layers=2),
     "neural-autoregressive": Recipe(neural_autoregressive, layers=2),
     "gaussianization": Recipe(gaussianization),
-    "residual": Recipe(residual, layers=8),
-    "ffjord": Recipe(ffjord, layers=1),
-    "flow-matching": Recipe(flow_matching, layers=1),
+    "residual": Recipe(residual, layers=10, learning_rate=1e-2),
+    "ffjord": Recipe(ffjord, layers=1, learning_rate=2e-2),
+    "flow-matching": Recipe(flow_matching, layers=1, learning_rate=1e-2, epochs=400),
     "homework": Recipe(homework, layers=4, conditional=False),
 }
 

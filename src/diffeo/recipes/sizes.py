@@ -76,6 +76,8 @@ def plan(
         raise ModelError(f"recipe: expected one of {', '.join(RECIPES)}, got {config.recipe!r}")
     if config.members is not None and (config.recipe != "auto" or config.layers is not None):
         raise ModelError("members: only the recipe auto without layers averages densities; leave --members out")
+    if config.recipe == "flow-matching" and config.layers not in (None, 1):
+        raise ModelError(f"layers: flow-matching learns one field, got {config.layers}; leave --layers out")
     width = _width(config, n)
     layers = config.layers or RECIPES[config.recipe].layers
     return Plan(
@@ -98,6 +100,6 @@ def settings(config: FitConfig, n: int) -> Settings:
         batch_size=config.batch_size or min(512, max(16, n // 10)),
         learning_rate=config.learning_rate or RECIPES[config.recipe].learning_rate or (1e-2 if n >= 20_000 else 5e-3),
         weight_decay=1e-4 if n >= 10_000 else 1e-2,
-        epochs=config.epochs or 150,
+        epochs=config.epochs or RECIPES[config.recipe].epochs,
         seed=config.seed,
     )

@@ -169,7 +169,7 @@ def learned(f: Findings) -> str:
     if best is None or best.valid is None:
         return "Mean log-density of the training rows; the higher the better."
     return (
-        f"The higher the better. Held-out rows were best at epoch {round(best.epoch, 1):g}; "
+        f"The higher the better. Rows left out were best at epoch {round(best.epoch, 1):g}; "
         "each factor of the density keeps its own best weights."
     )
 
