@@ -24,7 +24,8 @@ ROWS, FRESH, SEED = 1500, 20_000, 0
 TIMED_ROWS, ROUNDS, LEAST = 2000, 7, 0.05  # rows scored or drawn, rounds, CPU seconds of one measurement at least
 WIDE, SHORT = 8, 5  # columns of the wider rows that are timed, and epochs of the fit to them
 WINDOW, NOISE = truth.Window(-1.5, 2.5, -1.75, 2.25), truth.Window(-3.7, 3.7, -3.7, 3.7)
-COLOURS, MOONS = 80, toy("moons")
+COLOURS, LARGEST = (160, 112, 80, 56), 140_000  # of a picture, and bytes
+MOONS = toy("moons")
 HOW = {
     "rows": ROWS, "fresh": FRESH, "seed": SEED, "timed_rows": TIMED_ROWS, "rounds": ROUNDS, "wide": WIDE,
     "short": SHORT, "torch": torch.__version__,
@@ -113,11 +114,15 @@ def picture(model: diffeo.Model) -> bytes:
 
 
 def few_colours(png: bytes) -> bytes:
-    """The picture in fewer bytes, as a repository keeps it for ever."""
-    small = io.BytesIO()
+    """The picture with as many colours as leave it small, as a repository keeps it for ever."""
+    small = png
     with Image.open(io.BytesIO(png)) as full:
-        full.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return small.getvalue()
+        for colours in COLOURS:
+            if len(small) > LARGEST:
+                file = io.BytesIO()
+                full.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+                small = file.getvalue()
+    return small
 
 
 @torch.no_grad()
@@ -127,11 +132,12 @@ def inside(model: diffeo.Model) -> list[Panel]:
     assert units is not None
     x = units(torch.as_tensor(MOONS.sample(ROWS, SEED)))[0].float()
     z = flow.base.to_normal(flow.transform(x)[0])
-    chain = views.steps_of(flow)
+    whole = flow.transform
+    chain = views.steps_of(flow) if isinstance(whole, transforms.Chain) else [whole]
     if not chain:
         grids = members(flow.base, units)
     else:
-        grids = along(flow) if isinstance(chain[0], Continuous) else after(flow)
+        grids = along(chain[0]) if isinstance(chain[0], Continuous) else after(flow)
         window = around(grids)
         grids = [Panel(grid.title, web=grid.web, window=window) for grid in grids]
     return [*grids, Panel("the points as noise", clouds=(Cloud(z.double().numpy()),), window=NOISE)]
@@ -158,10 +164,8 @@ def after(flow: Flow) -> list[Panel]:
     return views.webs(flow, [*last[:-1], len(kinds)], titles)
 
 
-def along(flow: Flow, stages: int = 6, steps: int = 12) -> list[Panel]:
+def along(layer: Continuous, stages: int = 6, steps: int = 12) -> list[Panel]:
     """The grid on its way through a field, at even times from 0 to 1."""
-    layer = views.steps_of(flow)[0]
-    assert isinstance(layer, Continuous)
     field = stream(layer.field, torch.float32, None)
     panels = []
     start = figures.web()

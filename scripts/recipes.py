@@ -5,6 +5,7 @@ them. `--words` only sets the words of recipes.toml beside what was measured bef
 """
 
 import json
+import re
 import sys
 import textwrap
 import time
@@ -22,6 +23,7 @@ PLACE = Path(__file__).parents[1] / "docs" / "recipes"
 WORDS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 HOMES = (transforms, scalars, nets, bases, mixtures)  # where the parts of a recipe live
 REFERENCE = "realnvp"
+ALONE = "Takes no context: no `--given`, and numbers alone, without categories beside them."
 CAPTION = """
 Above: the density that it learned from 1,500 points, and draws. Below: a square grid of the noise, with the rings of
 one and two standard deviations, carried towards the data, in unit spread; where cells shrink the density grows. Last:
@@ -44,8 +46,9 @@ def home(part: str) -> str:
 
 
 def wrapped(text: str) -> str:
-    """A paragraph in lines of 120 columns, links kept whole."""
-    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
+    """A paragraph in lines of 120 columns, links and what is bold kept whole."""
+    joined = re.sub(r"\[.*?\]\(|\*\*.*?\*\*", lambda part: part[0].replace(" ", "\0"), " ".join(text.split()))
+    return textwrap.fill(joined, 120, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
 def words(name: str) -> str:
@@ -53,7 +56,8 @@ def words(name: str) -> str:
     told, recipe = WORDS[name], RECIPES[name]
     plural = "s" if recipe.layers > 1 else ""
     depth = told.get("depth", f"{recipe.layers} layer{plural} unless `--layers` says otherwise.")
-    context = "Takes a context, `--given COLUMNS`." if recipe.conditional else "Takes no context (`--given`)."
+    context = "Takes a context, `--given COLUMNS`." if recipe.conditional else ALONE
+    flag, option = ("", "") if recipe.conditional else (" --columns b_v,M_hp", ', columns=("b_v", "M_hp")')
     parts = ", ".join(f"[`{part}`]({home(part)})" for part in told["layers"])
     flows = "[`recipes/flows.py`](../../src/diffeo/recipes/flows.py)"
     made = f"{depth} {context} Made of {parts}, and put together in {flows}. By hand, for two columns:"
@@ -85,13 +89,13 @@ def words(name: str) -> str:
 ## How to call it
 
 ```sh
-diffeo fit stars -o stars-{name} --recipe {name}
+diffeo fit stars -o stars-{name} --recipe {name}{flag}
 ```
 
 ```python
 import diffeo
 
-model = diffeo.fit("stars", recipe="{name}")
+model = diffeo.fit("stars", recipe="{name}"{option})
 ```
 
 {wrapped(made)}

@@ -146,4 +146,4 @@ def test_the_command_parses_and_the_call_names_the_recipe(name: str) -> None:
     words, top = shlex.split(line), click.Context(main, info_name="diffeo", **main.context_settings)
     context = load(words[1]).make_context(words[1], words[2:], parent=top)
     assert context.params["recipe"] == name
-    assert f'diffeo.fit("stars", recipe="{name}")' in text
+    assert f'diffeo.fit("stars", recipe="{name}"' in text
