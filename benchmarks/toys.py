@@ -1,7 +1,8 @@
 """How far from the truth: KL(truth || model) on toys whose density is known, in nats, for 1,500 rows.
 
     python benchmarks/toys.py run [SET ...] [--method METHOD ...] [--seeds 0 1 2 3 4] [--seconds 60] [--keep]
-    python benchmarks/toys.py table [--against METHOD]
+    python benchmarks/toys.py run GaussiansGrid "GaussiansRot 5" Spiral --method diffeo --seeds 0 --rows 300000
+    python benchmarks/toys.py table [SET ...] [--against METHOD] [--rows 300000]
 
 `run` fits every method to every set and seed and scores 20,000 fresh points, the same for all; it leaves the
 log-densities in benchmarks/scores/ and a line of figures in benchmarks/scores/toys.jsonl. `table` prints what the docs
@@ -34,7 +35,9 @@ SETS: dict[str, Callable[[], Toy]] = {
     "Circles": lambda: toy("circles"),
     "GaussiansGrid": lambda: toy("grid"),
     "GaussiansRot 5": lambda: toy("rotated"),
+    "Spiral": lambda: toy("spiral"),
 }
+USUAL = ("Moons", "Circles", "GaussiansGrid", "GaussiansRot 5")
 OURS = "diffeo"
 Found = tuple[np.ndarray, str]  # log-densities of the test rows, and a word on the fit
 
@@ -95,22 +98,23 @@ CLASSICS = ("kernels", "mixture, BIC", "mixture, validated")
 # Running --------------------------------------------------------------------------------------------------------------
 
 
-def path_of(set_name: str, method: str, seed: int) -> Path:
-    return SCORES / f"toy-{set_name}-{method}-{seed}.npz".replace(" ", "_").replace(",", "")
+def path_of(set_name: str, method: str, seed: int, rows: int) -> Path:
+    many = "" if rows == ROWS else f"-{rows}"
+    return SCORES / f"toy-{set_name}-{method}-{seed}{many}.npz".replace(" ", "_").replace(",", "")
 
 
-def one(set_name: str, method: str, seed: int, seconds: float) -> None:
+def one(set_name: str, method: str, seed: int, seconds: float, rows: int) -> None:
     """Fit, score, and leave the scores."""
     made = SETS[set_name]()
     test = made.sample(FRESH, FRESH_SEED)
     began = time.process_time()
-    found, note = METHODS[method](made.sample(ROWS, seed), test, seed, seconds)
+    found, note = METHODS[method](made.sample(rows, seed), test, seed, seconds)
     taken = time.process_time() - began
     SCORES.mkdir(exist_ok=True)
-    np.savez(path_of(set_name, method, seed), log_prob=found, note=note, cpu_s=taken)
+    np.savez(path_of(set_name, method, seed, rows), log_prob=found, note=note, cpu_s=taken)
     apart = made.log_prob(test) - found
     kl, error = float(apart.mean()), standard_error(apart)
-    line = {"set": set_name, "method": method, "seed": seed, "rows": ROWS, "kl": kl, "error": error, "cpu_s": taken}
+    line = {"set": set_name, "method": method, "seed": seed, "rows": rows, "kl": kl, "error": error, "cpu_s": taken}
     with (SCORES / "toys.jsonl").open("a") as file:
         file.write(json.dumps(line | {"note": note}) + "\n")
     print(f"{set_name}, seed {seed}: {method} {kl:.4f} +- {error:.4f} ({taken:.1f} CPU s; {note})", flush=True)
@@ -118,11 +122,11 @@ def one(set_name: str, method: str, seed: int, seconds: float) -> None:
 
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    for set_name in options.names or SETS:
+    for set_name in options.names or USUAL:
         for method in options.method or METHODS:
             for seed in options.seeds:
-                if not (options.keep and path_of(set_name, method, seed).exists()):
-                    one(set_name, method, seed, options.seconds)
+                if not (options.keep and path_of(set_name, method, seed, options.rows).exists()):
+                    one(set_name, method, seed, options.seconds, options.rows)
 
 
 # The tables -----------------------------------------------------------------------------------------------------------
@@ -132,11 +136,11 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
-def scores(set_name: str, methods: Sequence[str]) -> dict[str, dict[int, np.ndarray]]:
+def scores(set_name: str, methods: Sequence[str], rows: int) -> dict[str, dict[int, np.ndarray]]:
     """Of each method that has some, by seed: log p - log q of the fresh points."""
     made = SETS[set_name]()
     truth = made.log_prob(made.sample(FRESH, FRESH_SEED))
-    paths = {method: {seed: path_of(set_name, method, seed) for seed in range(1000)} for method in methods}
+    paths = {method: {seed: path_of(set_name, method, seed, rows) for seed in range(1000)} for method in methods}
     found = {
         method: {seed: truth - np.load(path)["log_prob"] for seed, path in each.items() if path.exists()}
         for method, each in paths.items()
@@ -156,7 +160,7 @@ def paired(a: dict[int, np.ndarray], b: dict[int, np.ndarray]) -> tuple[float, f
 
 
 def table(options: argparse.Namespace) -> None:
-    found = {name: scores(name, list(METHODS)) for name in options.names or SETS}
+    found = {name: scores(name, list(METHODS), options.rows) for name in options.names or USUAL}
     methods = [method for method in METHODS if any(method in each for each in found.values())]
     print(f"KL to the truth, nats; mean +- standard error over seeds (and over the {FRESH:,} points)\n")
     print(f"| set | seeds | {' | '.join(methods)} |\n|" + "---|" * (len(methods) + 2))
@@ -193,6 +197,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", choices=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rows", type=int, default=ROWS, help="of each set")
     parser.add_argument("--keep", action="store_true", help="do not repeat what has scores")
     parser.add_argument("--against", choices=list(METHODS))
     options: Any = parser.parse_args()

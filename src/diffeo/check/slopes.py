@@ -17,7 +17,8 @@ from diffeo.bases import LOG_2PI
 from diffeo.check.lines import Line, skip, worst
 from diffeo.check.stairs import EMPTY, NO_ANGLES, NO_NUMBERS
 from diffeo.check.subject import Subject, relative
-from diffeo.quantized import POINTS, lattice, log_mean_exp
+from diffeo.mixtures import Ensemble
+from diffeo.quantized import POINTS, lattice, log_sum_exp
 from diffeo.rows import Rows
 from diffeo.transforms import Transform
 
@@ -135,13 +136,16 @@ def sums(s: Subject) -> Iterator[Line]:
 
 def _numbers(s: Subject, features: Tensor) -> Tensor:
     """Log-density [n] of the numbers: the log of its mean over the points of the cells, which the members of an
-    ensemble share among themselves."""
+    ensemble, each with its weight, share among themselves."""
     free, bases = s.density.layout.free, s.wide.members or [s.wide_flow.base]
+    base = s.wide_flow.base
+    shares = base.log_weights.double().exp().tolist() if isinstance(base, Ensemble) and s.wide.members else [1.0]
     each = -(-POINTS // len(bases)) if free else 1
     points = torch.full((each * len(bases), len(s.numbers)), 0.5, dtype=torch.float64)
     points[:, free] = lattice(len(points), len(free))
-    pairs = zip(points, (base for base in bases for _ in range(each)), strict=True)
-    return log_mean_exp(torch.stack([_at(s, s.rows, point, features, base) for point, base in pairs]))
+    pairs = zip(points, ((b, w) for b, w in zip(bases, shares, strict=True) for _ in range(each)), strict=True)
+    parts = [_at(s, s.rows, point, features, b) + math.log(w / each) for point, (b, w) in pairs]
+    return log_sum_exp(torch.stack(parts))
 
 
 def _at(s: Subject, rows: Rows, point: Tensor, features: Tensor, base: nn.Module) -> Tensor:
