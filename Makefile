@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/data),)
 export DIFFEO_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow test-faults bench-quality bench-toys lint format docs setup clean
+.PHONY: demo test test-slow test-faults bench-quality bench-toys lint format docs recipes setup clean
 
 demo: setup  ## fit the embedded star catalogue, score, sample, report
 	@mkdir -p demo
@@ -49,6 +49,9 @@ format: setup
 
 docs: setup  ## docs/commands.md from the help of the commands
 	$(PYTHON_HERE) scripts/commands.py
+
+recipes: setup  ## docs/recipes: fit, measure and draw every recipe anew, or RECIPE=name alone
+	OMP_NUM_THREADS=1 $(PYTHON_HERE) scripts/recipes.py $(RECIPE)
 
 setup:
 	@scripts/setup.sh
