@@ -31,14 +31,15 @@ def stack(density: Mixed, plan: Plan, data: Prepared) -> None:
     noise = torch.rand(data.train.low.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     fold, each = folds(data.train.n, len(learned)), np.zeros((2, data.train.n))
     with torch.no_grad():
-        z = density.numbers(data.train, noise)[0]
+        z = density.numbers(data.train, noise)[0].clamp(-FAR, FAR)
         features = density.features(data.train)
         rows = z.double().numpy()
         for j, member in enumerate(learned):
             own = fold == j
             each[0, own] = member(z[own], features[own] if features.shape[1] else None).numpy()
-            each[1, own] = anew(rows[~own].clip(-FAR, FAR), plan.simple, FAMILIES[plan.family], j).log_prob(rows[own])
-        z_valid = density.numbers(data.valid, torch.full(data.valid.low.shape, 0.5, dtype=torch.float64))[0]
+            each[1, own] = anew(rows[~own], plan.simple, FAMILIES[plan.family], j).log_prob(rows[own])
+        middle = torch.full(data.valid.low.shape, 0.5, dtype=torch.float64)
+        z_valid = density.numbers(data.valid, middle)[0].clamp(-FAR, FAR)
         features = density.features(data.valid)
         apart = [member(z_valid, features if features.shape[1] else None) for member in learned]
         each[0] += float((log_mean_exp(torch.stack(apart)) - torch.stack(apart).mean(0)).mean())
