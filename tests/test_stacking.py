@@ -45,7 +45,7 @@ def test_a_simple_density_is_found_out() -> None:
     """Four round clusters: the mixture of few numbers gets most of the weight, and what it says is the model's."""
     rng = np.random.default_rng(1)
     x = 4.0 * rng.integers(2, size=(600, 2)) + rng.normal(size=(600, 2))
-    model = Model.fit(x, config=FitConfig(epochs=2, members=4, hidden=8))
+    model = Model.fit(x, config=FitConfig(epochs=2, members=6, hidden=8))
     plan = model.card.plan
     assert plan.apart
     assert plan.simple == 4
@@ -57,13 +57,20 @@ def test_a_simple_density_is_found_out() -> None:
 
 def test_a_size_that_was_asked_for_is_kept() -> None:
     x = np.random.default_rng(1).normal(size=(300, 2))
-    model = Model.fit(x, config=FitConfig(epochs=1, members=3, hidden=8, components=7))
+    model = Model.fit(x, config=FitConfig(epochs=1, members=6, hidden=8, components=7))
     assert model.card.plan.components == 7 + len(TAILS)
+
+
+def test_few_members_learn_from_all_rows() -> None:
+    x = np.random.default_rng(1).normal(size=(300, 2))
+    model = Model.fit(x, config=FitConfig(epochs=1, members=3, hidden=8))
+    assert not model.card.plan.apart
+    assert model.card.plan.simple == 0
 
 
 def test_weights_are_saved(tmp_path) -> None:
     x = np.random.default_rng(1).normal(size=(300, 2))
-    model = Model.fit(x, config=FitConfig(epochs=1, members=3, hidden=8), out=tmp_path / "m")
+    model = Model.fit(x, config=FitConfig(epochs=1, members=6, hidden=8), out=tmp_path / "m")
     again = Model.load(tmp_path / "m")
     assert torch.equal(ensemble(again).log_weights, ensemble(model).log_weights)
     assert np.array_equal(again.log_prob(x), model.log_prob(x))
@@ -71,8 +78,8 @@ def test_weights_are_saved(tmp_path) -> None:
 
 def test_a_run_by_the_clock_is_repeated(tmp_path) -> None:
     x = np.random.default_rng(1).normal(size=(300, 2))
-    model = Model.fit(x, config=FitConfig(budget=1.5, members=3, hidden=8), out=tmp_path / "m")
-    again = Model.fit(x, config=FitConfig(epochs=150, members=3, hidden=8), schedule=tmp_path / "m")
+    model = Model.fit(x, config=FitConfig(budget=1.5, members=6, hidden=8), out=tmp_path / "m")
+    again = Model.fit(x, config=FitConfig(epochs=150, members=6, hidden=8), schedule=tmp_path / "m")
     assert again.card.plan == model.card.plan
     assert torch.equal(ensemble(again).log_weights, ensemble(model).log_weights)
     assert np.array_equal(again.log_prob(x), model.log_prob(x))
@@ -81,6 +88,6 @@ def test_a_run_by_the_clock_is_repeated(tmp_path) -> None:
 def test_rows_that_were_asked_for_judge_alone() -> None:
     """Held-out rows that a person names, and weights, are for the members to be judged by; nothing is set aside."""
     x = np.random.default_rng(1).normal(size=(300, 2))
-    model = Model.fit(x, valid=x[:50], config=FitConfig(epochs=1, members=3, hidden=8))
+    model = Model.fit(x, valid=x[:50], config=FitConfig(epochs=1, members=6, hidden=8))
     assert not model.card.plan.apart
-    assert len(ensemble(model).members) == 3
+    assert len(ensemble(model).members) == 6

@@ -15,6 +15,7 @@ __all__ = ["FAINTEST", "folds", "judged_apart", "problem"]
 VALID_POINTS = 4  # points of a rounding cell while training
 VALID_ROWS = 20_000  # validation rows looked at while training
 FEWEST = 10  # rows of a fold
+FOLDS = 6  # at least; of fewer, each would take too much from its member
 FAINTEST = -1e6  # nats; a held-out row that is less probable, or impossible, counts as this while training
 
 
@@ -27,7 +28,7 @@ def judged_apart(data: Prepared, members: int) -> bool:
     """Whether each member is to be judged by rows that it alone does not learn from: where rows are few, those held out
     are too few to judge by, unless it was asked which these are, or rows differ in weight."""
     n, even = data.train.n, bool((data.weights == data.weights[0]).all())
-    return members > 1 and not data.asked and even and FEWEST * members <= n < FEW
+    return members >= FOLDS and not data.asked and even and FEWEST * members <= n < FEW
 
 
 def problem(density: Mixed, data: Prepared, device: torch.device, apart: bool = False) -> Problem:
