@@ -256,7 +256,7 @@ FAULTS = [
     Fault("adapters: layers from the wrong end", "adapters.py",
           "for layer in reversed(self.layers)", "for layer in self.layers", "tests/test_adapters.py"),
     Fault("adapters: half the log-scale", "adapters.py",
-          "lambda s: 2 * s)", "lambda s: s)", "tests/test_adapters.py"),
+          "torch.stack([2 * raw[0],", "torch.stack([raw[0],", "tests/test_adapters.py"),
     Fault("nets: context not looked at", "nets.py",
           "return torch.cat([h, soft_clip(context.to(dtype))], -1)",
           "return torch.cat([h, 0 * soft_clip(context.to(dtype))], -1)", TRANSFORMS),

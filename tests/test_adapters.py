@@ -13,7 +13,6 @@ from diffeo.adapters import (
     NormalizingFlowModel,
     PermutationFlow,
     RealNVP,
-    exponential,
     make_masks,
     twice_tanh,
 )
@@ -21,6 +20,7 @@ from diffeo.contract import check_density, check_transform
 from diffeo.errors import ShapeError
 from diffeo.flow import Flow
 from diffeo.nets import ScaleAndShift
+from diffeo.scalars import affine
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -157,7 +157,7 @@ def test_coupling_flow_is_a_density_and_trains() -> None:
 
 def test_scalars_told_in_other_ways() -> None:
     s, t, x = torch.linspace(-4, 4, 9), torch.full((9,), 0.5), torch.full((9,), 3.0)
-    for scalar, log_scale in ((exponential(), s), (twice_tanh(), 2 * s.tanh())):
+    for scalar, log_scale in ((affine(scale="exp"), s), (twice_tanh(), 2 * s.tanh())):
         y, log_slope = scalar.forward(x, torch.stack([s, t]))
         torch.testing.assert_close(y, x * log_scale.exp() + t, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(log_slope, log_scale, rtol=1e-5, atol=1e-6)

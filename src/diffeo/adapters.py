@@ -20,28 +20,15 @@ from diffeo.transforms import LU, ActNorm, Chain, Coupling, Inverse, Linear, Par
 
 __all__ = ["CouplingFlow", "CouplingLayer", "NormalizingFlowModel", "PermutationFlow", "RealNVP", "make_masks"]
 
-LARGEST = 40.0  # of a log-scale that is not bounded otherwise: exp of it times any float32 that flows move is finite
-
-
-def _affine(name: str, limit: float, raw_of: Callable[[Tensor], Tensor]) -> Scalar:
-    """Our affine map, its log-scale told in another way: limit tanh(raw_of(s) / limit)."""
-    ours = affine(limit)
-
-    def told(raw: Tensor) -> Tensor:
-        return torch.stack([raw_of(raw[0]), raw[1].expand_as(raw[0])])
-
-    return Scalar(name, 2, lambda x, raw: ours.forward(x, told(raw)), lambda y, raw: ours.inverse(y, told(raw)))
-
-
-def exponential() -> Scalar:
-    """y = x exp(s) + t, s not bounded but by +-40."""
-    limit = 2 * LARGEST
-    return _affine("exponential", limit, lambda s: limit * torch.atanh(s.clamp(-LARGEST, LARGEST) / limit))
-
 
 def twice_tanh() -> Scalar:
-    """y = x exp(2 tanh s) + t."""
-    return _affine("twice_tanh", 2.0, lambda s: 2 * s)
+    """y = x exp(2 tanh s) + t: our affine map, with half of its raw log-scale."""
+    ours = affine(2.0)
+
+    def told(raw: Tensor) -> Tensor:
+        return torch.stack([2 * raw[0], raw[1].expand_as(raw[0])])
+
+    return Scalar("twice_tanh", 2, lambda x, raw: ours.forward(x, told(raw)), lambda y, raw: ours.inverse(y, told(raw)))
 
 
 class CouplingLayer(nn.Module):
@@ -64,7 +51,7 @@ class CouplingLayer(nn.Module):
             raise ShapeError(f"mask: expected a row of zeros and ones, got {shown(self.mask.tolist())}")
         places = list(enumerate(self.mask.tolist()))
         partition = Partition(tuple(i for i, m in places if m == 1), tuple(i for i, m in places if m == 0))
-        self.coupling = Coupling(partition, exponential(), ScaleAndShift(partition.stay, partition.move))
+        self.coupling = Coupling(partition, affine(scale="exp"), ScaleAndShift(partition.stay, partition.move))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Noise x [n, d] -> (y [n, d], log|det dy/dx| [n])."""
