@@ -13,7 +13,9 @@ from diffeo.adapters import (
     NormalizingFlowModel,
     PermutationFlow,
     RealNVP,
+    ToyDataset,
     make_masks,
+    sample_2d_datasets,
     twice_tanh,
 )
 from diffeo.contract import check_density, check_transform
@@ -244,3 +246,13 @@ def test_real_nvp_by_hand() -> None:
 def test_what_is_refused(build, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         build()
+
+
+def test_toy_dataset_is_what_the_sampler_gives() -> None:
+    points = ToyDataset("GaussiansRot", num_samples=40, seed=3, num_gaussians=7)
+    expected = torch.from_numpy(sample_2d_datasets("GaussiansRot", 40, 3, 7)).float()
+    batches = list(torch.utils.data.DataLoader(points, batch_size=16))
+    assert [len(batch) for batch in batches] == [16, 16, 8]
+    assert torch.equal(torch.cat(batches), expected)
+    with pytest.raises(NotImplementedError):
+        ToyDataset("Stars")

@@ -10,15 +10,26 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from diffeo.bases import StandardNormal
+from diffeo.data.toys import sample_2d_datasets
 from diffeo.errors import ShapeError, shown, whole
 from diffeo.flow import Flow
 from diffeo.nets import MLP, ScaleAndShift
 from diffeo.scalars import Scalar, affine
 from diffeo.transforms import LU, ActNorm, Chain, Coupling, Inverse, Linear, Partition, Permute, Transform
 
-__all__ = ["CouplingFlow", "CouplingLayer", "NormalizingFlowModel", "PermutationFlow", "RealNVP", "make_masks"]
+__all__ = [
+    "CouplingFlow",
+    "CouplingLayer",
+    "NormalizingFlowModel",
+    "PermutationFlow",
+    "RealNVP",
+    "ToyDataset",
+    "make_masks",
+    "sample_2d_datasets",
+]
 
 
 def twice_tanh() -> Scalar:
@@ -176,3 +187,22 @@ def _couplings(d: int, count: int, hidden: int, between: Callable[[int], Transfo
         net = MLP(len(partition.stay), 2 * len(partition.move), (hidden, hidden), activation="relu")
         layers += [Coupling(partition, twice_tanh(), net), between(i)]
     return Flow(Chain(*layers), StandardNormal(d))
+
+
+class ToyDataset(Dataset[Tensor]):
+    """Points of `sample_2d_datasets`, each a float32 tensor [2].
+
+    >>> points = ToyDataset("Moons", num_samples=10)
+    >>> len(points), points[0].shape, points[0].dtype
+    (10, torch.Size([2]), torch.float32)
+    """
+
+    def __init__(self, dist_type: str, num_samples: int = 1000, seed: int = 0, num_gaussians: int = 5) -> None:
+        points = sample_2d_datasets(dist_type, num_samples, seed, num_gaussians)
+        self.points = torch.from_numpy(points).float()
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.points[i]
