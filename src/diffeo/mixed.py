@@ -7,8 +7,9 @@ by the chain rule, each factor a density of its own whose context holds what sta
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,8 +141,8 @@ class Mixed(Density):
         features = self.features(rows)
         values = self._exact(rows, features)
         if self.rest is not None:
-            apart = [self.members[j] for j in self.learning] or [self.rest]
-            values += self._objectives(rows, noise, features, apart)
+            apart: list[Any] = [self.members[j] for j in self.learning] or [self.rest]
+            values += self._numbers(rows, noise, features, [density.objective for density in apart])
         return torch.stack([value.double() for value in values], 1)
 
     def _exact(self, rows: Rows, features: Tensor) -> list[Tensor]:
@@ -167,17 +168,11 @@ class Mixed(Density):
         cost = 0.5 * normal.double().square() + 0.5 * LOG_2PI - self.slopes
         return torch.where(rows.atom, normal, z), log_det + torch.where(rows.atom, cost, volume).sum(1)
 
-    def _numbers(self, rows: Rows, noise: Tensor, features: Tensor, each: Sequence[nn.Module]) -> list[Tensor]:
-        """Log-densities [n] of the numbers, given all that stands before them, under each of some densities."""
+    def _numbers(self, rows: Rows, noise: Tensor, features: Tensor, each: Sequence[Callable]) -> list[Tensor]:
+        """Log-densities [n] of the numbers, given all that stands before them, as each of some functions says."""
         z, log_det = self.numbers(rows, noise)
         context = features if features.shape[1] else None
-        return [density(z, context) + log_det for density in each]
-
-    def _objectives(self, rows: Rows, noise: Tensor, features: Tensor, each: Sequence[nn.Module]) -> list[Tensor]:
-        """The same of what training raises."""
-        z, log_det = self.numbers(rows, noise)
-        context = features if features.shape[1] else None
-        return [density.objective(z, context) + log_det for density in each]  # type: ignore[operator]
+        return [say(z, context) + log_det for say in each]
 
     def score(self, rows: Rows, points: int = POINTS) -> Tensor:
         """Each factor's log-probability of each row, [n, parts], float64: repeatable, at `points` fixed points of the
