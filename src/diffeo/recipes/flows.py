@@ -185,7 +185,7 @@ RECIPES: dict[str, Recipe] = {
     "residual": Recipe(residual, layers=10, learning_rate=1e-2),
     "ffjord": Recipe(ffjord, layers=1, learning_rate=2e-2),
     "flow-matching": Recipe(flow_matching, layers=1, learning_rate=1e-2, epochs=400),
-    "homework": Recipe(homework, layers=4, conditional=False),
+    "homework": Recipe(homework, layers=4, hidden=32, conditional=False),
 }
 
 

@@ -40,12 +40,14 @@ class Plan(Config):
 class Recipe:
     """An architecture: ``build(plan, d, context)`` makes the flow of d numbers given `context` others.
 
-    `layers` are how many it has unless asked otherwise; `learning_rate` the highest unless asked otherwise, or None for
-    what suits the number of rows; `epochs` the passes over the rows at most; `conditional`: whether it takes a context.
+    `layers` are how many it has unless asked otherwise; `hidden` the width of its nets and `learning_rate` the highest
+    rate, each unless asked otherwise, or None for what suits the number of rows; `epochs` the passes over the rows at
+    most; `conditional`: whether it takes a context.
     """
 
     build: Callable[[Plan, int, int], Flow]
     layers: int = 6
+    hidden: int | None = None
     learning_rate: float | None = None
     epochs: int = 150
     conditional: bool = True

@@ -78,13 +78,13 @@ def plan(
         raise ModelError("members: only the recipe auto without layers averages densities; leave --members out")
     if config.recipe == "flow-matching" and config.layers not in (None, 1):
         raise ModelError(f"layers: flow-matching learns one field, got {config.layers}; leave --layers out")
-    width = _width(config, n)
+    width = config.hidden or RECIPES[config.recipe].hidden or _width(config, n)
     layers = config.layers or RECIPES[config.recipe].layers
     return Plan(
         recipe=config.recipe,
         components=components,
         layers=layers,
-        hidden=(32, 32) if config.recipe == "homework" and config.hidden is None else (width, width),
+        hidden=(width, width),
         bins=config.bins or 8,
         dropout=0.0 if n >= 10_000 else 0.1,
         members=members,
