@@ -50,7 +50,9 @@ def build(root):
         with tempfile.TemporaryDirectory(dir=source.parent, prefix=".build-") as folder:
             made = Path(folder) / LIBRARY
             for threads in (["-fopenmp"], []):
-                if compiler and compiles([*compiler, *FLAGS, *threads, f'-DSOURCE="{mark}"', str(source), "-o", str(made), "-lm"]):
+                if compiler and compiles(
+                    [*compiler, *FLAGS, *threads, f'-DSOURCE="{mark}"', str(source), "-o", str(made), "-lm"]
+                ):
                     os.replace(made, library)
                     return library
         library.unlink(missing_ok=True)

@@ -4,6 +4,6 @@ Whether kernels are used decides how fast a flow is, and nothing else: results a
 """
 
 from diffeo.kernels.library import VARIABLE, in_use
-from diffeo.kernels.spline import fits, fused
+from diffeo.kernels.spline import fits, fused, watched
 
-__all__ = ["VARIABLE", "fits", "fused", "in_use"]
+__all__ = ["VARIABLE", "fits", "fused", "in_use", "watched"]

@@ -21,7 +21,7 @@
 #define MOST_BINS 500
 #define SMALLEST_BIN 1e-3
 #define LOG_STEEPEST 6.907755278982137 /* log 1000 */
-#define STEPS 3                        /* safeguarded Newton steps after the closed form, and one more */
+#define STEPS 1                        /* safeguarded Newton steps after the closed form, and one more */
 #define CHUNK 2048                     /* numbers that a thread takes at a time; a multiple of every LANES */
 
 enum { FORWARD, BACKWARD, INVERSE, INVERSE_BACKWARD };
@@ -316,7 +316,7 @@ INLINE V steepness(V raw, V *bent) {
     V p = exponential(z, &scale), e = scale * p + (scale - (REAL)1); /* exp(-2 |raw| / l) - 1 */
     V share = (REAL)1 / (e + (REAL)2);
     *bent = (e + (REAL)1) * share * share * (REAL)4;
-    V size = e * share * (REAL)LOG_STEEPEST; /* -l tanh(|raw| / l) */
+    V size = e * (REAL)LOG_STEEPEST / (e + (REAL)2); /* -l tanh(|raw| / l) */
     p = exponential(size, &scale);
     V d = scale + scale * p;
     return pick((U)(raw < all(0)), d, (REAL)1 / d);
@@ -324,10 +324,10 @@ INLINE V steepness(V raw, V *bent) {
 
 typedef struct {
     V x0, x1, y0, y1, r0, r1, place; /* the corners, the raw slopes, and the bin's number */
-    V part[2];                       /* share of bin k: e[k] * part, e as `locate` leaves it */
+    V sum[2];                        /* share of bin k: e[k] / sum, e as `locate` leaves it */
 } Bin;
 
-/* max, exp and their sum over the bins */
+/* e[k] = exp(raw[k] - the largest); their sum */
 INLINE V softened(const IO *raw, int64_t stride, int bins, V *e) {
     V most = load(raw), sum = all(0);
     for (int k = 1; k < bins; k++) {
@@ -339,7 +339,7 @@ INLINE V softened(const IO *raw, int64_t stride, int bins, V *e) {
         e[k] = scale + scale * p;
         sum += e[k];
     }
-    return (REAL)1 / sum;
+    return sum;
 }
 
 /* The bin that holds `at`, among the x knots (by = 0) or the y knots (by = 1). */
@@ -349,9 +349,9 @@ INLINE Bin locate(V at, int by, const IO *raw, int64_t stride, const Job *job, V
     const REAL scale = (REAL)(2 * job->bound * (1 - bins * SMALLEST_BIN));
     const IO *slopes = raw + 2 * bins * stride;
     Bin b;
-    b.part[0] = softened(raw, stride, bins, e);
-    b.part[1] = softened(raw + bins * stride, stride, bins, e + bins);
-    V fx = b.part[0] * scale, fy = b.part[1] * scale, low_x = all(-(double)bound), low_y = low_x;
+    b.sum[0] = softened(raw, stride, bins, e);
+    b.sum[1] = softened(raw + bins * stride, stride, bins, e + bins);
+    V fx = scale / b.sum[0], fy = scale / b.sum[1], low_x = all(-(double)bound), low_y = low_x;
     V low_r = job->circular ? load(slopes) : all(0);
     b.x0 = b.y0 = low_x, b.r0 = low_r, b.place = all(0);
     for (int k = 0; k < bins; k++) {
@@ -429,7 +429,9 @@ INLINE Curve place_on(V at, const Bin *b, int inverse) {
 
 /* Gradients of the raw sizes along one axis: share * (gradient - mean), where a bin before this one moves the corner,
    this one the size. */
-INLINE void spread_out(IO *to, int64_t stride, int bins, const V *e, V part, V place, V before, V own, V mean) {
+INLINE void spread_out(IO *to, int64_t stride, int bins, const V *e, V sum, V place, V before, V own, V mean) {
+    V part = (REAL)1 / sum;
+    if (bins == 1) own = mean; /* there is nothing to share */
     before = (before - mean) * part, own = (own - mean) * part, mean = -mean * part;
     for (int k = 0; k < bins; k++) {
         V at = all(k), g = pick((U)(place > at), before, pick((U)(place == at), own, mean));
@@ -437,23 +439,26 @@ INLINE void spread_out(IO *to, int64_t stride, int bins, const V *e, V part, V p
     }
 }
 
-/* Gradients of y and of log dy/dx, weighted gy and gl, with respect to raw; gx is that with respect to x. */
-INLINE void pull_back(const Curve *c, const Bin *b, V gy, V gl, V gx, const V *e, const Job *job, IO *to,
-                      int64_t stride) {
+/* Gradients of y and of log dy/dx, weighted gy and gl, with respect to raw (where wanted) and to x, which is returned. */
+INLINE V pull_back(const Curve *c, const Bin *b, V gy, V gl, const V *e, const Job *job, IO *to, int64_t stride) {
     const int bins = job->bins;
     const REAL bound = (REAL)job->bound, least = (REAL)(2 * job->bound * SMALLEST_BIN);
     const REAL scale = (REAL)(2 * job->bound * (1 - bins * SMALLEST_BIN));
-    V t = c->t, u = c->u, tu = t * u, tt = t * t, uu = u * u, ends = tt + uu;
+    V t = c->t, u = c->u, tu = t * u, tt = t * t, uu = u * u, ends = tt + uu, over = (REAL)1 / c->w;
     V up = gy * c->h * c->over, gq = gl / c->climb, gd = (REAL)2 * gl * c->over;
+    V gt = up * c->s * c->climb * c->over + (REAL)2 * gq * (c->d1 * t + c->s * (u - t) - c->d0 * u) -
+           gd * (u - t) * (c->d0 + c->d1 - (REAL)2 * c->s);
+    V gx = gt * over;
+    if (!to) return gx;
     V gs = up * (tt - c->share * ends) + (REAL)2 * (gq * tu + gl / c->s) - gd * ends;
-    V common = tu * (up * c->share + gd), over = (REAL)1 / c->w;
+    V common = tu * (up * c->share + gd);
     V g0 = (up * tu + gq * uu - common) * c->d0 * c->bent0, g1 = (gq * tt - common) * c->d1 * c->bent1;
-    V size_x = -(gs * c->s) * over - gx * t, size_y = gy * c->share + gs * over;
+    V size_x = -(gs * c->s + gt * t) * over, size_y = gy * c->share + gs * over;
     V place = b->place;
     V mean_x = size_x * (c->w - least) - gx * (b->x0 + bound - least * place);
     V mean_y = size_y * (c->h - least) + gy * (b->y0 + bound - least * place);
-    spread_out(to, stride, bins, e, b->part[0], place, gx * -scale, size_x * scale, mean_x);
-    spread_out(to + bins * stride, stride, bins, e + bins, b->part[1], place, gy * scale, size_y * scale, mean_y);
+    spread_out(to, stride, bins, e, b->sum[0], place, gx * -scale, size_x * scale, mean_x);
+    spread_out(to + bins * stride, stride, bins, e + bins, b->sum[1], place, gy * scale, size_y * scale, mean_y);
     to += 2 * bins * stride;
     V zero = all(0);
     if (job->circular) {
@@ -466,6 +471,7 @@ INLINE void pull_back(const Curve *c, const Bin *b, V gy, V gl, V gx, const V *e
         for (int k = 1; k < bins; k++)
             store(to + (k - 1) * stride, pick((U)(place == all(k)), g0, pick((U)(place == all(k - 1)), g1, zero)));
     }
+    return gx;
 }
 
 /* LANES numbers, `stride` apart from row to row of raw. */
@@ -490,19 +496,13 @@ INLINE void vector(const int what, const Job *job, const IO *x, const IO *raw, i
     V gm = g_moved ? load(g_moved) : zero, gl = g_slope ? load(g_slope) : zero;
     V passed = gm;
     gm = pick(inside, gm, zero), gl = pick(inside, gl, zero);
-    V t = c.t, u = c.u, sum = c.d0 + c.d1;
-    V bend = (REAL)2 *
-             ((c.d1 * t + c.s * (u - t) - c.d0 * u) / c.climb - c.over * (u - t) * (sum - (REAL)2 * c.s)) / c.w;
-    V gx; /* bend is the derivative of log dy/dx with respect to x */
-    if (inverse) {
-        V g = (gm - gl * bend) / steep;
+    if (inverse) { /* x gains what the slope at x has to do with it; the rest is that of y, held in place */
+        V bend = pull_back(&c, &b, zero, gl, e, job, 0, 0), g = (gm - bend) / steep;
         store(moved, pick(inside, g, passed));
-        gx = -gm, gm = -g, gl = -gl;
+        pull_back(&c, &b, -g, -gl, e, job, g_raw, g_stride);
     } else {
-        gx = gm * steep + gl * bend;
-        store(moved, pick(inside, gx, passed));
+        store(moved, pick(inside, pull_back(&c, &b, gm, gl, e, job, g_raw, g_stride), passed));
     }
-    if (g_raw) pull_back(&c, &b, gm, gl, gx, e, job, g_raw, g_stride);
 }
 
 /* Fewer than LANES numbers, by way of a full vector. */

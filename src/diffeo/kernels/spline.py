@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 
 from diffeo.kernels import library
 
-__all__ = ["fits", "fused", "gradient", "moved"]
+__all__ = ["fits", "fused", "gradient", "moved", "watched"]
 
 Reference = Callable[[Tensor, Tensor, int, float, bool], tuple[Tensor, Tensor]]
 DTYPES = (torch.float32, torch.float64)
@@ -22,23 +22,25 @@ THREADED = 8192  # numbers from which threads are worth their start
 _PROCESS = os.getpid()  # OpenMP's threads do not outlive a fork
 
 
+def watched(*tensors: Tensor) -> bool:
+    """Whether somebody looks at the single steps of a computation: a transformation of functions, forward-mode
+    gradients, a tracer, tensors that are no numbers. Not to be asked while torch compiles."""
+    return (
+        any(type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter for tensor in tensors)
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._get_tracing_state() is not None
+    )
+
+
 def fits(x: Tensor, raw: Tensor) -> bool:
-    """Whether the kernel can stand in for the formulas: on plain tensors of a processor, and where nobody looks at
-    the single steps (a transformation of functions, a tracer, an export, forward-mode gradients)."""
-    if library.LIBRARY is None or x.dtype not in DTYPES or raw.dtype != x.dtype:
-        return False
-    if not (x.is_cpu and raw.is_cpu):
+    """Whether the kernel can stand in for the formulas: on plain tensors of a processor that nobody watches."""
+    if library.LIBRARY is None or x.dtype not in DTYPES or raw.dtype != x.dtype or not (x.is_cpu and raw.is_cpu):
         return False
     if torch.compiler.is_compiling():
         return not torch.compiler.is_exporting()
-    return not (
-        type(x) is not Tensor
-        or type(raw) is not Tensor
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._get_tracing_state() is not None
-    )
+    return not watched(x, raw)
 
 
 def fused(

@@ -63,7 +63,9 @@ def _linear(bins: int, bound: float) -> Scalar:
     """The spline on [-bound, bound], the identity outside."""
 
     def move(inverse: bool, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        y, log_slope = _move(*spread(x, raw), bins, bound, inverse)
+        fits = x.shape == raw.shape[1:] and kernels.fits(x, raw)  # nothing to be spread then
+        wide, raw = (x, raw) if fits else spread(x, raw)
+        y, log_slope = _move(wide, raw, bins, bound, inverse)
         return y.to(x.dtype), log_slope
 
     return Scalar(f"spline{bins}", 3 * bins - 1, partial(move, False), partial(move, True))
@@ -195,7 +197,8 @@ def _curve(t: Tensor, u: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> tuple[Ten
 
 def _spline(x: Tensor, raw: Tensor, bins: int, bound: float) -> tuple[Tensor, Tensor]:
     """The spline at x within [-bound, bound]: (y, log dy/dx), with the closed form of its gradient where one is due."""
-    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and (x.requires_grad or raw.requires_grad)):
+    plain = torch.compiler.is_compiling() or not (torch.is_grad_enabled() and (x.requires_grad or raw.requires_grad))
+    if plain or kernels.watched(x, raw):
         return _evaluate(x, _locate(x, 0, raw, bins, bound))
     y, log_slope, *_ = _Spline.apply(x, raw, bins, bound)
     return y, log_slope
@@ -211,8 +214,6 @@ def _evaluate(x: Tensor, b: _Bin) -> tuple[Tensor, Tensor]:
 
 class _Spline(torch.autograd.Function):
     """`_evaluate` of `_locate` with its gradient written out; higher derivatives are autograd's of those two."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, raw: Tensor, bins: int, bound: float) -> tuple[Tensor, ...]:
