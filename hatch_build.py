@@ -22,7 +22,7 @@ except ImportError:  # run by hand
 
 SOURCE = Path("src/diffeo/kernels/spline.c")
 LIBRARY = "libspline.so"
-FLAGS = "-std=gnu11 -O3 -fPIC -shared -fno-math-errno -fno-trapping-math -Wno-psabi -Wno-unknown-pragmas".split()
+FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-w"]
 SECONDS = 300
 
 

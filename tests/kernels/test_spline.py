@@ -3,7 +3,7 @@
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -21,11 +21,11 @@ QUANTILES = torch.tensor([0.5, 0.9, 0.99, 0.995], dtype=torch.float64)
 
 
 @pytest.fixture(params=TARGETS, ids=lambda target: library.TARGETS[target])
-def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Every set of instructions that this processor has."""
     assert library.LIBRARY is not None
     monkeypatch.setattr(library, "LIBRARY", library.LIBRARY._replace(target=request.param))
-    yield request.param
+    return request.param
 
 
 @pytest.mark.parametrize("case", CASES + EXTREME, ids=str)
