@@ -16,7 +16,18 @@ from torch import Tensor, nn
 
 from diffeo.errors import ShapeError, shown, whole
 
-__all__ = ["ACTIVATIONS", "MLP", "Constants", "MaskedMLP", "MaskedNet", "ResMLP", "ScaleAndShift", "soft_clip"]
+__all__ = [
+    "ACTIVATIONS",
+    "FURTHEST",
+    "MLP",
+    "NEAR",
+    "Constants",
+    "MaskedMLP",
+    "MaskedNet",
+    "ResMLP",
+    "ScaleAndShift",
+    "soft_clip",
+]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -27,9 +38,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 EVERY = slice(None)
+NEAR = 5.0  # inputs of nets count as they are up to here
+FURTHEST = 1e6  # the same of `ScaleAndShift`
 
 
-def soft_clip(x: Tensor, bound: float = 5.0) -> Tensor:
+def soft_clip(x: Tensor, bound: float = NEAR) -> Tensor:
     """x within +-bound, then bending smoothly (once differentiable) towards +-(bound + 1).
 
     >>> soft_clip(torch.tensor([2.0, -1e30]), 5.0)
@@ -157,7 +170,7 @@ class MLP(_Net):
         sizes = [in_features + context, *(_widths(hidden) if in_features + context else ())]
         self.hidden = nn.ModuleList(_Linear(a, b) for a, b in pairwise(sizes))
         self.last = _Zero(sizes[-1], out_features)
-        self._activation = _activation(activation, into=True)
+        self.activation, self._activation = activation, _activation(activation, into=True)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
         h = self._join(h, context, self.last.weight.dtype)
@@ -246,7 +259,7 @@ class ScaleAndShift(nn.Module):
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
         h = h.to(self.scale_factor.dtype)
-        furthest = min(1e6, torch.finfo(h.dtype).max)
+        furthest = min(FURTHEST, torch.finfo(h.dtype).max)
         h = h.clamp(-furthest, furthest)
         moving = self.out_features // 2
         seen = torch.cat([h, h.new_zeros(h.shape[0], moving)], 1).index_select(1, self.restore)

@@ -11,7 +11,7 @@ from diffeo.errors import ShapeError, shown, whole
 from diffeo.scalars import Move, Scalar
 from diffeo.transforms.base import Transform, fits
 
-__all__ = ["Coupling", "Partition", "as_columns", "as_rows", "check_net", "check_scalar", "made"]
+__all__ = ["Coupling", "Partition", "as_columns", "as_rows", "check_net", "check_scalar", "lie", "made"]
 
 
 class Partition(NamedTuple):
@@ -75,7 +75,7 @@ class Partition(NamedTuple):
         return Partition(self.move, self.stay) if self.stay else self
 
 
-def _lie(partition: Partition) -> tuple[str, bool]:
+def lie(partition: Partition) -> tuple[str, bool]:
     """How those that stay and those that move lie among each other, and whether the first of all moves."""
     stay, move = partition
     d = len(stay) + len(move)
@@ -152,7 +152,7 @@ class Coupling(Transform):
         self.register_buffer("stay", torch.tensor(partition.stay, dtype=torch.long), persistent=False)
         self.register_buffer("move", torch.tensor(partition.move, dtype=torch.long), persistent=False)
         self.register_buffer("restore", torch.tensor(joined).argsort(), persistent=False)
-        self._lie, self._move_first = _lie(partition)
+        self._lie, self._move_first = lie(partition)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._move(self.scalar.forward, x, context)
