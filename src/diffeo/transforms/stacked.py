@@ -76,7 +76,7 @@ class Stacked(Chain):
             return z, log_det
         plainly = Chain.forward if steps[0].inverted == self._steps[0].inverted else Chain.inverse
         run = _Run(steps, passed, lambda x: plainly(self, x))
-        return _Stack.apply(x, z, log_det, run, *(w for own in weights for w in own))
+        return _Stack.apply(x, (z, log_det), run, *(w for own in weights for w in own))
 
 
 def chained(*transforms: Transform) -> Chain:
@@ -250,21 +250,21 @@ class _Stack(torch.autograd.Function):
     """What `_pass` found, with its gradient written out; higher derivatives are autograd's of the single steps."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, z: Tensor, log_det: Tensor, run: _Run, *flat: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, outcome: tuple[Tensor, Tensor], run: _Run, *flat: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, *flat)
         ctx.run = run
-        return z, log_det
+        return outcome
 
     @staticmethod
     def backward(ctx: Any, gz: Tensor, gl: Tensor) -> tuple[Tensor | None, ...]:
         x, *flat = ctx.saved_tensors
         if not torch.is_grad_enabled():
             gx, found = _pull_back(ctx.run, flat, gz, gl)
-            return gx, None, None, None, *found
+            return gx, None, None, *found
         wanted = [v for v in (x, *flat) if v.requires_grad]
         slopes = iter(torch.autograd.grad(ctx.run.plainly(x), wanted, (gz, gl), create_graph=True))
         by_x, *rest = [next(slopes) if v.requires_grad else None for v in (x, *flat)]
-        return by_x, None, None, None, *rest
+        return by_x, None, None, *rest
 
 
 def _pull_back(run: _Run, flat: list[Tensor], gz: Tensor, gl: Tensor) -> tuple[Tensor, list[Tensor]]:
