@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffeo.errors import ShapeError
 from diffeo.scalars import Scalar
 from diffeo.transforms.base import Transform, fits
-from diffeo.transforms.coupling import check_net, check_scalar, made
+from diffeo.transforms.coupling import as_columns, as_rows, check_net, check_scalar, made
 
 __all__ = ["Autoregressive"]
 
@@ -46,9 +46,9 @@ class Autoregressive(Transform):
         self.context_features = int(getattr(self.net, "context_features", 0))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        columns = x.reshape(x.shape[0], math.prod(x.shape[1:])).T  # [d, n]
+        columns = as_columns(x)
         z, log_slope = self.scalar.forward(columns, self._raw(columns, context))
-        return z.T.reshape(x.shape), log_slope.sum(0)
+        return as_rows(z, x.shape), log_slope.sum(0)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         columns = z.reshape(z.shape[0], math.prod(z.shape[1:])).T
