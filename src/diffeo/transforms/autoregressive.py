@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from diffeo.errors import ShapeError, shown
 from diffeo.nets import MaskedNet
@@ -14,6 +13,7 @@ from diffeo.scalars import Scalar
 from diffeo.transforms.base import Transform, fits
 from diffeo.transforms.coupling import check_net, check_scalar, made
 from diffeo.transforms.incremental import Plan, plan_of, solved
+from diffeo.transforms.tracing import is_plain
 
 __all__ = ["Autoregressive", "InverseBy"]
 
@@ -90,12 +90,17 @@ class Autoregressive(Transform):
     def _path(self, columns: Tensor, context: Tensor | None) -> InverseBy:
         """How the inverse of columns [d, n] is to be found."""
         plan, net = self._plan, self.net
-        if self.inverse_by == "sequential" or plan is None or _hooked(net) or (self.context_features and context is None):
+        if (
+            self.inverse_by == "sequential"
+            or plan is None
+            or _hooked(net)
+            or (self.context_features and context is None)
+        ):
             return "sequential"
         given = (columns, *net.parameters()) if context is None else (columns, context, *net.parameters())
         learning = torch.is_grad_enabled() and any(v.requires_grad for v in given)
         random = net.training and bool(getattr(net, "dropout", 0))  # no two sweeps would be of one layer
-        if self.inverse_by == "incremental" or learning or random or not _plain():
+        if self.inverse_by == "incremental" or learning or random or not is_plain():
             return "incremental"
         slower = plan.steps < FEW_STEPS or columns.shape[1] * plan.numbers > MANY_NUMBERS * plan.steps
         return "incremental" if slower and self.inverse_by == "auto" else "fixed-point"
@@ -136,10 +141,3 @@ class Autoregressive(Transform):
 def _hooked(net: nn.Module) -> bool:
     """Whether something else acts when parts of the net are called."""
     return any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
-
-
-def _plain() -> bool:
-    """Whether numbers can be looked at, and none but numbers are asked for: not where a program is traced, mapped or
-    differentiated forward."""
-    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return not traced and forward_ad._current_level < 0
