@@ -12,7 +12,7 @@ from diffeo.nets import MaskedNet
 from diffeo.scalars import Scalar
 from diffeo.transforms.base import Transform, fits
 from diffeo.transforms.coupling import check_net, check_scalar, made
-from diffeo.transforms.incremental import Plan, plan_of, solved
+from diffeo.transforms.incremental import plan_of, solved
 from diffeo.transforms.tracing import is_plain
 
 __all__ = ["Autoregressive", "InverseBy"]

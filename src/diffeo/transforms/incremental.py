@@ -121,8 +121,8 @@ def _folded(net: MaskedNet, plan: Plan, context: Tensor | None) -> _Folded:
     by_place = torch.tensor(plan.sequence, device=last.weight.device)
     rows = (by_place[:, None] + d * torch.arange(plan.width, device=by_place.device)).flatten()
     layers: list[nn.Module] = list(net.hidden)
-    weights: list[Tensor] = [layer.weight * layer.mask for layer in layers]  # type: ignore[operator, misc]
-    added: list[Tensor] = [layer.bias[:, None] for layer in layers]  # type: ignore[index, misc]
+    weights: list[Tensor] = [layer.weight * layer.mask for layer in layers]  # type: ignore[operator]
+    added: list[Tensor] = [layer.bias[:, None] for layer in layers]  # type: ignore[index]
     weights.append((last.weight * net.mask).index_select(0, rows))
     added.append(last.bias.index_select(0, rows)[:, None])
     if context is not None:

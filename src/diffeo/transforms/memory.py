@@ -5,7 +5,7 @@ does not grow with depth, but for two numbers a row and step by which the rebuil
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from diffeo.transforms.tracing import is_plain
 __all__ = ["Memory", "Road"]
 
 Memory = Literal["store", "checkpoint", "invert"]
+Act = Callable[[int, Tensor], tuple[Tensor, Tensor]]  # a step's number and its x -> what comes, and the log_det
 
 CLOSE = 0.25  # of the root of a unit in the last place: how far what is rebuilt may be off
 REMEDY = 'choose memory="checkpoint" for this chain'
@@ -45,19 +46,29 @@ class Road(NamedTuple):
     def travelled(self, x: Tensor, context: Tensor | None, memory: Memory) -> tuple[Tensor, Tensor]:
         """x [n, *event] at the end of the road, and the sum of all log_dets [n]."""
         if memory == "store" or not is_plain() or not self._learns(x, context):
-            return self.onwards(x, lambda take, x: take(x, context))
+            return self.onwards(x, lambda i, x: self.taken(i, x, context))
         if memory == "checkpoint":
-            return self.onwards(x, lambda take, x: checkpoint(take, x, context, use_reentrant=False))
-        found: tuple[Tensor, Tensor] = _Rebuilt.apply(self, x, context, *self.weights())  # type: ignore[no-untyped-call]
+            return self.onwards(x, lambda i, x: self._checkpointed(i, x, context))
+        found: tuple[Tensor, Tensor] = _Rebuilt.apply(self, x, context, *self.weights())
         return found
 
-    def onwards(self, x: Tensor, act: Any) -> tuple[Tensor, Tensor]:
-        """``act(take, x)`` for every step, which is to take it from x and give what came and the log_det."""
+    def onwards(self, x: Tensor, act: Act) -> tuple[Tensor, Tensor]:
+        """x at the end and the sum of all log_dets, ``act(i, x)`` being how step i is taken."""
         total = x.new_zeros(x.shape[0], dtype=working_dtype(x))
-        for transform in self.transforms:
-            x, log_det = act(transform.inverse if self.backwards else transform, x)
+        for i in range(len(self.transforms)):
+            x, log_det = act(i, x)
             total = total + log_det
         return x, total
+
+    def taken(self, i: int, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Step i as it is."""
+        transform = self.transforms[i]
+        return transform.inverse(x, context) if self.backwards else transform(x, context)  # type: ignore[operator]
+
+    def _checkpointed(self, i: int, x: Tensor, context: Tensor | None) -> Any:
+        """Step i, to be taken again with the weights that it has now."""
+        weights = dict(self.transforms[i].named_parameters())
+        return checkpoint(lambda x, context: self.step(i, x, context, weights), x, context, use_reentrant=False)
 
     def _learns(self, x: Tensor, context: Tensor | None) -> bool:
         given = (x, *self.weights()) if context is None else (x, context, *self.weights())
@@ -73,7 +84,7 @@ class Road(NamedTuple):
         at = {id(weight): i for i, weight in enumerate(self.weights())}
         return [{name: at[id(weight)] for name, weight in t.named_parameters()} for t in self.transforms]
 
-    def step(self, i: int, x: Tensor, context: Tensor | None, weights: dict[str, Tensor], back: bool = False) -> Any:
+    def step(self, i: int, x: Tensor, context: Tensor | None, weights: Mapping[str, Tensor], back: bool = False) -> Any:
         """Step i with these weights for its parameters; or the way back over it."""
         state = {f"transform.{name}": weight for name, weight in weights.items()}
         return functional_call(_Step(self.transforms[i], self.backwards != back), state, (x, context))
@@ -89,20 +100,21 @@ class _Rebuilt(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, road: Road, x: Tensor, context: Tensor | None, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        marks = []
+        marks, kinds = [], []
 
-        def step(take: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+        def step(i: int, z: Tensor) -> tuple[Tensor, Tensor]:
             before = _random_state(x)
             marks.append(_mark(z))
-            found: tuple[Tensor, Tensor] = take(z, context)
+            kinds.append(z.dtype)
+            found = road.taken(i, z, context)
             if not torch.equal(before, _random_state(x)):
-                what = f"{road.called(len(marks) - 1)} draws random numbers, so its input cannot be rebuilt"
+                what = f"{road.called(i)} draws random numbers, so its input cannot be rebuilt"
                 raise ModelError(f"memory: {what}; {REMEDY}, or .eval()")
             return found
 
         z, total = road.onwards(x, step)
         z = z.clone() if z.data_ptr() == x.data_ptr() else z  # no view of an input may be an output
-        ctx.road, ctx.places, ctx.marks = road, road.places(), marks
+        ctx.road, ctx.places, ctx.marks, ctx.kinds = road, road.places(), marks, kinds
         ctx.save_for_backward(x, z, context, *weights)
         return z, total
 
@@ -117,13 +129,13 @@ class _Rebuilt(torch.autograd.Function):
         for i in reversed(range(len(ctx.marks))):
             own = {name: weights[place].detach() for name, place in ctx.places[i].items()}
             with torch.no_grad():
-                z = ctx.road.step(i, z, context, own, back=True)[0]
+                z = ctx.road.step(i, z, context, own, back=True)[0].to(ctx.kinds[i])
             wrong.append(_differs(ctx.marks[i], _mark(z)))
             z = x if i == 0 else z
             leaves = [z.detach(), None if context is None else context.detach(), *own.values()]
             places = [0, 1, *(2 + place for place in ctx.places[i].values())]
             wanted = [k for k, place in enumerate(places) if needed[place] or (k == 0 and i > 0)]
-            by = [leaves[k].requires_grad_() for k in wanted]  # type: ignore[union-attr]
+            by = [leaves[k].requires_grad_() for k in wanted]
             with torch.enable_grad():
                 outcomes = ctx.road.step(i, leaves[0], leaves[1], own)
             by_x: Tensor | None = None
@@ -147,11 +159,10 @@ def _stored(
     """The slopes by what is given, each of which can be differentiated again."""
     # Through views, so that a weight that is itself made of x is not followed to x here.
     x, context, *weights = (None if v is None else v.view_as(v) for v in given)
-    number = iter(range(len(places)))
 
-    def step(_: Any, x: Tensor) -> Any:
-        i = next(number)
-        return road.step(i, x, context, {name: weights[place] for name, place in places[i].items()})  # type: ignore[misc]
+    def step(i: int, x: Tensor) -> Any:
+        own = {name: weights[place] for name, place in places[i].items()}
+        return road.step(i, x, context, own)  # type: ignore[arg-type]
 
     outcomes = road.onwards(x, step)  # type: ignore[arg-type]
     wanted = [k for k, need in enumerate(needed) if need]
