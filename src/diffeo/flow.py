@@ -49,8 +49,9 @@ class Flow(Density):
     transform is then a `Continuous`. ``event_shape`` is that of the data, by default the base's. A NaN in x raises
     DataError naming the row, or with ``on_nan="nan"`` gives NaN in that row alone. Autocast is off inside.
 
-    Where no gradients are wanted, rows go through in pieces, so many that the widest tensor among them has 2^19
-    numbers: of 10,000 rows PEAK_WORDS at most. With gradients all rows go at once.
+    Where no gradients are wanted, rows go through in pieces, of which the widest tensor has 2^19 numbers at most, by
+    what the weights and kernels of the nets make of a row. All that is held at a time, beside the rows themselves and
+    what is found for them, is then within 32 such tensors, 64 MiB in float32. With gradients all rows go at once.
 
     >>> from diffeo import bases, nets, scalars
     >>> from diffeo.transforms import Coupling, Partition

@@ -277,7 +277,7 @@ def bench() -> ModuleType:
 
 
 def test_what_a_step_holds() -> None:
-    """Of a Glow, above weights and gradients: what grows with depth is all, a stored state a step, or next to nothing."""
+    """Of a Glow, above weights and gradients: with depth grow all, a stored state a step, or next to nothing."""
     memory = bench()
     memory.ROWS = 32
     state = memory.ROWS * 4 * 8 * 8 * 4 / 2**20

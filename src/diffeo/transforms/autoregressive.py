@@ -35,8 +35,8 @@ class Autoregressive(Transform):
     ``inverse_by``, which can be changed at any time and is not saved, says how the inverse of a MaskedMLP is found:
 
     - ``"incremental"``: each hidden unit is computed once, as soon as it can be. Differentiable.
-    - ``"fixed-point"``: 64 steps of it at a time are guessed and corrected until no coordinate moves by more than 4
-      units in the last place; rows that still do after 12 corrections are done incrementally. What is found is the
+    - ``"fixed-point"``: 24 steps of it at a time are guessed and corrected until no coordinate moves by more than 4
+      units in the last place; rows that still do after 16 corrections are done incrementally. What is found is the
       incremental inverse where every coordinate that is read is off by that much at most, so as exact as it up to a
       few roundings. Where gradients are wanted, a program is traced or dropout is on, it is incremental.
     - ``"auto"``: the quicker of the two by the layer's and the batch's size.

@@ -26,8 +26,8 @@ from diffeo.nets import MaskedNet, soft_clip
 
 __all__ = ["Answer", "Plan", "plan_of", "solved"]
 
-STEPPED, SWEPT = 16, 64  # steps of a block
-SWEEPS = 12  # at most; as dear as stepping the block
+STEPPED, SWEPT = 16, 24  # steps of a block
+SWEEPS = 16  # at most: as dear as stepping the block, or a little dearer
 NEAR = 4.0
 
 Answer = Callable[[slice, Tensor], tuple[Tensor, Tensor]]  # places, raw [width, places, n] -> two of [places, n]
