@@ -18,11 +18,12 @@ from diffeo.errors import DataError, ShapeError, shown
 from diffeo.scalars import working_dtype
 from diffeo.transforms.base import Chain, Transform, common_context
 from diffeo.transforms.continuous import Continuous
+from diffeo.transforms.pieces import numbers_a_row
 
 __all__ = ["Density", "Flow", "FlowDistribution", "Mixture"]
 
 MATCHES = 4  # times and noises for a row, of which flow matching takes the mean
-CHUNK = 2**20  # numbers moved at a time when sampling
+CHUNK = 2**19  # numbers of the widest tensor at a time where no gradients are wanted: 2 MiB in float32
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -47,6 +48,10 @@ class Flow(Density):
     ``learn="matching"`` lets training lower the loss of flow matching in place of raising the log-density; the
     transform is then a `Continuous`. ``event_shape`` is that of the data, by default the base's. A NaN in x raises
     DataError naming the row, or with ``on_nan="nan"`` gives NaN in that row alone. Autocast is off inside.
+
+    Where no gradients are wanted, rows go through in pieces, of which the widest tensor has 2^19 numbers at most, by
+    what the weights and kernels of the nets make of a row. All that is held at a time, beside the rows themselves and
+    what is found for them, is then within 32 such tensors, 64 MiB in float32. With gradients all rows go at once.
 
     >>> from diffeo import bases, nets, scalars
     >>> from diffeo.transforms import Coupling, Partition
@@ -87,6 +92,9 @@ class Flow(Density):
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density in nats of x [n, *event] given context [n, c]: [n], of x's dtype, never below float32."""
         self._check(x, context, "x", self.event_shape)
+        return self._in_pieces(self._score, x, context)
+
+    def _score(self, x: Tensor, context: Tensor | None) -> Tensor:
         x = x.to(working_dtype(x))  # half precision would be rounded anew after every layer
         rows = x.flatten(1)
         finite = rows.isfinite().all(1)
@@ -112,13 +120,8 @@ class Flow(Density):
         All the noise is drawn first and then moved in pieces, so that memory is bounded and the draw is not changed.
         """
         z, shape, context = self._noise(n, context, generator)
-        size = max(1, CHUNK // max(1, math.prod(self.event_shape)))
-        starts = range(0, max(1, len(z)), size)
-        pieces = [
-            self.transform.inverse(z[i : i + size], None if context is None else context[i : i + size])[0]
-            for i in starts
-        ]
-        return torch.cat(pieces).reshape(*shape, *self.event_shape)
+        x = self._in_pieces(lambda z, context: self.transform.inverse(z, context)[0], z, context)
+        return x.reshape(*shape, *self.event_shape)
 
     @unrounded
     def sample_and_log_prob(
@@ -126,8 +129,12 @@ class Flow(Density):
     ) -> tuple[Tensor, Tensor]:
         """Draws and their log-densities, differentiable in the parameters where the base's draws are."""
         z, shape, context = self._noise(n, context, generator)
-        x, log_det = self.transform.inverse(z, context)
-        log_prob = self.base.log_prob(z, context) - log_det
+
+        def move(z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+            x, log_det = self.transform.inverse(z, context)
+            return x, self.base.log_prob(z, context) - log_det
+
+        x, log_prob = self._in_pieces(move, z, context)
         return x.reshape(*shape, *self.event_shape), log_prob.reshape(shape)
 
     @unrounded
@@ -135,14 +142,14 @@ class Flow(Density):
         """Data x [n, *event] -> noise z [n, *latent]."""
         self._check(x, context, "x", self.event_shape)
         _check_finite(x, "x")
-        return self.transform(x, context)[0]
+        return self._in_pieces(lambda x, context: self.transform(x, context)[0], x, context)
 
     @unrounded
     def from_latent(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z [n, *latent] -> data x [n, *event]."""
         self._check(z, context, "z", self.base.event_shape)
         _check_finite(z, "z")
-        return self.transform.inverse(z, context)[0]
+        return self._in_pieces(lambda z, context: self.transform.inverse(z, context)[0], z, context)
 
     @unrounded
     def trace(self, z: Tensor, context: Tensor | None = None) -> list[Tensor]:
@@ -158,6 +165,20 @@ class Flow(Density):
         """This density as a torch Distribution; given context [*batch, c], of that batch shape."""
         _check_context(self, context, None)
         return FlowDistribution(self, context)
+
+    def _in_pieces(self, act: Callable[..., Any], rows: Tensor, context: Tensor | None) -> Any:
+        """act(rows, context), a tensor or several of as many rows, found piece by piece if no gradients are wanted."""
+        n = len(rows)
+        if n < 2 or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return act(rows, context)
+        size = max(1, CHUNK // max(1, numbers_a_row(self, self.event_shape)))
+        if n <= size:
+            return act(rows, context)
+        contexts = (None,) * n if context is None else context.split(size)
+        pieces = [act(*piece) for piece in zip(rows.split(size), contexts, strict=False)]
+        if isinstance(pieces[0], Tensor):
+            return torch.cat(pieces)
+        return tuple(map(torch.cat, zip(*pieces, strict=True)))
 
     def _noise(
         self, n: int, context: Tensor | None, generator: torch.Generator | None
