@@ -31,6 +31,7 @@ ROOMS = [
     {"card"},
     {"recipes"},
     {"training"},
+    {"descent"},
     {"calibration"},
     {"report"},
     {"baselines"},
