@@ -37,6 +37,7 @@ ROOMS = [
     {"baselines"},
     {"mixed"},
     {"prepare", "starts", "parsimonious"},
+    {"climb"},
     {"rows", "masses", "units", "mixtures"},
     {"quantized"},
     {"flow"},
