@@ -10,7 +10,7 @@ from diffeo.rows import Layout
 from diffeo.training import Settings
 from diffeo.units import Unit
 
-__all__ = ["least_numbers", "members", "most_components", "plan", "settings"]
+__all__ = ["ample_seconds", "least_numbers", "members", "most_components", "plan", "settings"]
 
 SIZES = (32, 64)  # of the mixtures that auto starts from, at most
 LEARNING = 0.75  # of the budget, for learning
@@ -56,6 +56,11 @@ def members(config: FitConfig, n: int, d: int, seconds: float | None, components
     if seconds is None:
         return max(1, min(MOST_MEMBERS, ROWS_OF_MEMBERS // n))
     return max(1, min(MOST_MEMBERS, int(LEARNING * seconds / (EPOCHS_OF_A_MEMBER * _epoch(config, n, d, components)))))
+
+
+def ample_seconds(config: FitConfig, n: int, d: int, components: int) -> float:
+    """The budget in which one density of n rows of d numbers is learned to its end."""
+    return EPOCHS_OF_A_MEMBER * _epoch(config, n, d, components) / LEARNING
 
 
 def _epoch(config: FitConfig, n: int, d: int, components: int) -> float:
