@@ -34,9 +34,9 @@ bench: setup  ## diffeo, other libraries and the bare nets: how fast, into docs/
 	.venv-bench/bin/python -m benchmarks.speed $(BENCH)
 
 bench-quality: setup  ## mixture, kernel density, zuko and diffeo on fixed splits; diffeo on raw tables (hours)
-	$(PYTHON_HERE) -m pip install -q -e '.[bench]'
-	$(PYTHON_HERE) benchmarks/quality.py splits
-	$(PYTHON_HERE) benchmarks/quality.py tables --seconds 120
+	scripts/bench.sh
+	.venv-bench/bin/python benchmarks/quality.py splits
+	.venv-bench/bin/python benchmarks/quality.py tables --seconds 120
 
 bench-toys: setup  ## diffeo and classical estimators on toys whose density is known; the tables of docs/quality.md (30 min)
 	$(PYTHON_HERE) benchmarks/toys.py run

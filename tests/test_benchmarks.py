@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FIELDS = {"workload", "task", "d", "library", "ratio_to_floor", "spread", "cpu_s", "wall_s", "parameters", "threads"}
-FIELDS |= {"n", "rounds", "device", "machine", "versions", "date"}
+FIELDS |= {"n", "rounds", "device", "heap", "machine", "versions", "date"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -30,6 +30,7 @@ REFERENCE = "diffeo, PyTorch"  # without compiled kernels
 JAXED, SPLINED = ("W1", "W2", "W3"), ("W1", "W3")
 GROWTH = "growth"
 ONE_THREAD = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}  # of JAX
+HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # glibc keeps what is freed
 LONGEST = 400  # seconds of one process
 QUICK = 0.5
 
@@ -74,6 +75,7 @@ def one(options: argparse.Namespace) -> None:
         more = {} if axis is None else {"axis": axis.name, "at": at}
         for row in measure(work, libraries, options.seconds / len(works), options.device, **more):
             row["workload"] = row["workload"] if axis is None else GROWTH
+            row["heap"] = "kept" if HEAP.items() <= os.environ.items() else "default"
             print(json.dumps(row), flush=True)
 
 
@@ -90,7 +92,7 @@ def several(options: argparse.Namespace) -> None:
 
 
 def chosen(only: Sequence[str]) -> list[str]:
-    """What the words name (W1, W1-63, growth, bins, memory): families, axes of growth, memory; all if there are none."""
+    """What the words name (W1, W1-63, growth, bins, memory); everything, if there are none."""
     groups = {name: {name, name.split("-")[0]} for name in FAMILIES} | {name: {name, GROWTH} for name in AXES}
     groups[MEMORY] = {MEMORY}
     for word in only:
@@ -108,7 +110,7 @@ def planned(names: Sequence[str], options: argparse.Namespace) -> list[Run]:
     runs, wanted = [], options.libraries or ["diffeo", *PEERS, "flowjax", REFERENCE]
     for name in names:
         if name == MEMORY:
-            runs.append(Run(sys.executable, name, ["diffeo"]))
+            runs += [Run(sys.executable, name, ["diffeo"])] if options.device == "cpu" else []
             continue
         torches = ["diffeo", *(GROWTH_PEERS if name in AXES else PEERS)]
         runs.append(Run(sys.executable, name, [library for library in torches if library in wanted]))
@@ -124,7 +126,7 @@ def spawned(run: Run, options: argparse.Namespace) -> list[dict]:
     say(f"{run.family}: {', '.join(run.libraries)}{' without kernels' if run.called == REFERENCE else ''}")
     arguments = ["--one", run.family, "--seconds", str(options.seconds), "--device", options.device]
     command = [run.python, "-m", "benchmarks.speed", *arguments, "--libraries", *run.libraries]
-    environment = os.environ | run.environment
+    environment = os.environ | run.environment | (HEAP if options.heap == "kept" else {})
     try:
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=LONGEST, env=environment)
     except subprocess.TimeoutExpired:
@@ -164,13 +166,15 @@ def main() -> None:
     parser.add_argument("--libraries", nargs="+", metavar="NAME", help="these alone: diffeo, zuko, ...")
     parser.add_argument("--seconds", type=float, default=20.0, help="for the rounds of a family")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="rows, one JSON object a line")
+    parser.add_argument("--heap", choices=("kept", "default"), default="kept", help="whether freed memory is kept")
+    parser.add_argument("--out", type=Path, help="rows, one JSON object a line (benchmarks/results.jsonl)")
     parser.add_argument("--table", action="store_true", help="write the page from the rows that are there")
     parser.add_argument("--quick", action="store_true", help="W4, diffeo and the floor, a moment each; no page")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         return one(options)
+    options.out = options.out or (RESULTS if options.device == "cpu" else RESULTS.with_stem("results-cuda"))
     if options.device == "cuda":
         import torch
 
@@ -180,7 +184,7 @@ def main() -> None:
         options.only, options.libraries, options.seconds = ["W4"], ["diffeo"], QUICK
     if not options.table:
         several(options)
-    if not options.quick:
+    if not options.quick and options.device == "cpu":
         from benchmarks.speed.page import write_page
 
         write_page(read(options.out))

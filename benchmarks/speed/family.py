@@ -1,11 +1,9 @@
 """One family in this process: all its libraries and the floor, interleaved -> rows."""
 
-import datetime
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-from benchmarks.speed.machine import described, versions
+from benchmarks.speed.machine import circumstances, versions
 from benchmarks.speed.subjects import FLOOR, Subject, floor
 from benchmarks.speed.timing import Case, Measured, interleaved, quartiles
 from benchmarks.speed.workloads import AIMS, Work
@@ -42,12 +40,7 @@ def measure(work: Work, libraries: Sequence[str], seconds: float, device: str, *
         for task, run in subject.tasks.items()
     ]
     found = interleaved(cases, seconds, device)
-    common = {
-        "threads": torch.get_num_threads(),
-        "device": device,
-        "machine": described(device),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+    common = circumstances(device)
     for subject in subjects:
         for name, n in work.tasks:
             if (name, subject.library) in found:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from benchmarks.speed.machine import described, versions
+from benchmarks.speed.machine import circumstances, versions
 
 __all__ = ["MEMORY", "measure_memory"]
 
@@ -18,7 +17,7 @@ def measure_memory() -> Iterator[dict[str, Any]]:
     """A row for every way and depth: MiB above parameters, gradients and moments, and as a multiple of the first."""
     from benchmarks import memory
 
-    common = {"threads": torch.get_num_threads(), "device": "cpu", "machine": described("cpu")}
+    common = circumstances("cpu")
     for kept in KEPT:
         first = None
         for depth in DEPTHS:

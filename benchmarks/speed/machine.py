@@ -1,5 +1,6 @@
 """The machine and the versions that figures belong to."""
 
+import datetime
 import importlib.util
 import os
 import platform
@@ -8,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["described", "there", "versions"]
+__all__ = ["circumstances", "there", "versions"]
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
@@ -37,7 +38,19 @@ def _version(name: str) -> str:
     return metadata.version(name)
 
 
-def described(device: str) -> dict[str, Any]:
+def circumstances(device: str) -> dict[str, Any]:
+    """What every row of a process says of where and when it was measured."""
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "machine": _described(device),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def _described(device: str) -> dict[str, Any]:
     """Processor, cores, caches, system, and the kernels that diffeo uses there."""
     import torch
 

@@ -1,7 +1,9 @@
 """diffeo's flows of every workload."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from benchmarks.speed.subjects import Subject, convolutions, of_torch, started
 from benchmarks.speed.workloads import Work
@@ -28,20 +30,31 @@ __all__ = ["VARIANTS", "diffeo"]
 
 LIPSCHITZ = 6.0  # of the field, as in the recipe ffjord
 
-# Further ways to do a kind of work: name -> what its layers are told.
-VARIANTS: dict[str, dict[str, dict[str, str]]] = {
-    "autoregressive": {},
-    "continuous": {"diffeo, dopri5": {"method": "dopri5"}},
+
+class Variant(NamedTuple):
+    """Another way to do some tasks: what the layers are told."""
+
+    options: dict[str, str]
+    tasks: tuple[str, ...]
+
+
+VARIANTS: dict[str, dict[str, Variant]] = {  # by kind of layers
+    "continuous": {"diffeo, dopri5": Variant({"method": "dopri5"}, ("train", "log_prob", "sample"))},
 }
 
 
 def diffeo(work: Work, device: str) -> list[Subject]:
     """The flow as it comes, and its variants."""
     found = []
-    for name, options in {"diffeo": {}, **VARIANTS.get(work.moves, {})}.items():
-        flow = Flow(Chain(*LAYERS[work.moves](work, **options)), StandardNormal(work.shape))
-        started(flow).to(device)
-        found.append(_subject(name, flow, work, device))
+    for name, variant in {"diffeo": None, **VARIANTS.get(work.moves, {})}.items():
+        here = work
+        if variant is not None:
+            here = replace(work, tasks=tuple(task for task in work.tasks if task.name in variant.tasks))
+        if here.tasks:
+            layers = LAYERS[work.moves](work, **({} if variant is None else variant.options))
+            flow = Flow(Chain(*layers), StandardNormal(work.shape))
+            started(flow).to(device)
+            found.append(_subject(name, flow, here, device))
     return found
 
 

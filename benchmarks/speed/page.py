@@ -68,20 +68,21 @@ def ratios(rows: Sequence[dict]) -> str:
     head = ["d", "task", "floor, ms", *libraries, "aim", "best other / diffeo"]
     lines = []
     for (d, task, n), found in _tasks(rows):
-        aims = _each(
-            f"{name}: {row['aim']:g}" if name != OURS else f"{row['aim']:g}"
-            for name, row in found.items()
-            if "aim" in row
-        )
+        aims = [f"{_short(name)}{row['aim']:g}" for name, row in found.items() if "aim" in row]
         others = [
             row["ratio_to_floor"] * row.get("evaluations", 1) for name, row in found.items() if not _is_ours(name)
         ]
         best = f"{min(others) / _total(found[OURS]):.2f}" if others and OURS in found else ""
         floor = _milliseconds(found[FLOOR]["cpu_s"]) if FLOOR in found else ""
         lines.append(
-            [str(d), _task(task, n), floor, *(_ratio(found.get(name)) for name in libraries), ", ".join(aims), best]
+            [str(d), _task(task, n), floor, *(_ratio(found.get(name)) for name in libraries), "; ".join(aims), best]
         )
     return _table(head, lines)
+
+
+def _short(name: str) -> str:
+    """What a variant of diffeo is called before its figure."""
+    return "" if name == OURS else f"{name.split(', ')[-1]} "
 
 
 def _total(row: dict) -> float:
@@ -140,7 +141,7 @@ def seconds(rows: Sequence[dict]) -> str:
 
 def numbers(rows: Sequence[dict]) -> str:
     """How many numbers every flow learns."""
-    libraries = [FLOOR, *_libraries(rows)]
+    libraries = [FLOOR, *(name for name in _libraries(rows) if "," not in name)]
     lines = []
     for family, work in FAMILIES.items():
         mine = {row["library"]: row for row in rows if f"{row['workload']}-{row['d']}" == family}
