@@ -207,7 +207,7 @@ WIDE = {
 
 @pytest.mark.parametrize("name", WIDE)
 def test_what_large_calls_hold(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 times CHUNK numbers of float32 at most, beside the rows themselves: in four pieces, with CHUNK 128 times less."""
+    """32 times CHUNK numbers of float32 at most, beside the rows themselves; in four pieces, CHUNK made small."""
     monkeypatch.setattr(flow, "CHUNK", 2**12)
     monkeypatch.setattr(mixtures, "CHUNK", 2**12)
     made = WIDE[name]().eval()
