@@ -106,6 +106,14 @@ def deep(d: int) -> T.Chain:
     return T.Chain(T.Standardize(torch.full((d,), 2.0), torch.full((d,), 3.0)), *layers)
 
 
+def short(d: int, context: int) -> list[T.Transform]:
+    return [
+        coupling(Partition.halves(d), scalars.affine(), context),
+        T.LU(d, start="orthogonal"),
+        coupling(Partition.halves(d).flip(), scalars.affine(), context),
+    ]
+
+
 def turn(x: Tensor) -> Tensor:
     """Angles, away from the seam, where a round trip may come back on the other side."""
     return 3 * torch.tanh(x)
@@ -224,6 +232,7 @@ CASES = [
     Case("spline autoregressive d=1 context", lambda: autoregressive([0], scalars.spline(), 2), (1,), 2),
     Case("spline autoregressive picture", lambda: autoregressive([0, 3, 1, 2], scalars.spline(4)), (1, 2, 2)),
     Case("sigmoidal autoregressive", lambda: autoregressive([1, 0, 2], scalars.sigmoidal(4)), (3,)),
+    Case("autoregressive of many steps", lambda: autoregressive(order(20), scalars.affine()), (20,)),
     Case("bernstein autoregressive", lambda: autoregressive([1, 0], scalars.bernstein(6)), (2,)),
     Case("residual", lambda: T.Residual(3, (16, 16)), (3,)),
     Case("residual d=1 context", lambda: T.Residual(1, (16,), 2, 0.9), (1,), 2),
@@ -240,6 +249,7 @@ CASES = [
     Case("inverse log", lambda: T.Inverse(T.Log()), (2,), skip=EXPONENTIAL),
     Case("empty chain", T.Chain, (2,)),
     Case("chain", lambda: deep(5), (5,), scale=0.1),  # errors multiply from layer to layer by the slopes
+    Case("chain of checkpoints", lambda: T.Chain(*short(3, 2), memory="checkpoint"), (3,), 2),
 ]
 
 

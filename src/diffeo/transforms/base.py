@@ -69,7 +69,8 @@ class Chain(Transform):
     - ``"invert"``: the two ends of the chain. From the last step to the first, its input is rebuilt by its inverse
       (arXiv 1707.04585), and the step computed once more. Two numbers a row and step are kept to check what is
       rebuilt: where it is off by more than about 1e-4 in float32 (4e-9 in float64), ModelError names the step, as it
-      does a step that draws random numbers. Second derivatives are found as under ``"store"``.
+      does a step that draws random numbers. So a row must be where every step is a bijection of floating-point
+      numbers, not at 1e30. Second derivatives are found as under ``"store"``.
 
     A program that is traced, mapped or differentiated forward stores. Steps should change nothing of their own as
     they compute, since under the last two they do so more than once.
