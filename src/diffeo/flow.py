@@ -6,7 +6,7 @@ the argument, what was expected, what came, and what to do. Inside, code trusts.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
@@ -47,7 +47,8 @@ class Flow(Density):
 
     ``learn="matching"`` lets training lower the loss of flow matching in place of raising the log-density; the
     transform is then a `Continuous`. ``event_shape`` is that of the data, by default the base's. A NaN in x raises
-    DataError naming the row, or with ``on_nan="nan"`` gives NaN in that row alone. Autocast is off inside.
+    DataError naming the row, or with ``on_nan="nan"`` gives NaN in that row alone; so it does, whatever was asked, in
+    training on an accelerator, where looking would mean waiting for the device. Autocast is off inside.
 
     Where no gradients are wanted, rows go through in pieces, of which the widest tensor has 2^19 numbers at most, by
     what the weights and kernels of the nets make of a row. All that is held at a time, beside the rows themselves and
@@ -91,17 +92,24 @@ class Flow(Density):
     @unrounded
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density in nats of x [n, *event] given context [n, c]: [n], of x's dtype, never below float32."""
-        self._check(x, context, "x", self.event_shape)
-        return self._in_pieces(self._score, x, context)
+        finite = self._check(x, context, "x", self.event_shape)
+        return self._in_pieces(partial(self._score, finite), x, context)
 
-    def _score(self, x: Tensor, context: Tensor | None) -> Tensor:
+    def _score(self, finite: bool, x: Tensor, context: Tensor | None) -> Tensor:
+        """The same, where x is known to be `finite` without the detours that an infinity or a NaN takes."""
         x = x.to(working_dtype(x))  # half precision would be rounded anew after every layer
+        if finite:
+            return self._score_finite(x, context)
         rows = x.flatten(1)
-        finite = rows.isfinite().all(1)
-        z, log_det = self.transform(torch.where(_along(finite, x), x, 0.0), context)
-        log_prob = self.base.log_prob(z, context) + log_det
+        fine = rows.isfinite().all(1)
+        log_prob = self._score_finite(torch.where(_along(fine, x), x, 0.0), context)
         missing = torch.where(rows.isnan().any(1), math.nan, -math.inf)
-        return torch.where(finite, log_prob, missing.to(log_prob.dtype)).to(working_dtype(x, log_prob))
+        return torch.where(fine, log_prob, missing.to(log_prob.dtype))
+
+    def _score_finite(self, x: Tensor, context: Tensor | None) -> Tensor:
+        z, log_det = self.transform(x, context)
+        log_prob = self.base.log_prob(z, context) + log_det
+        return log_prob.to(working_dtype(x, log_prob))
 
     @unrounded
     def objective(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -191,12 +199,15 @@ class Flow(Density):
             context = context.expand(n, *context.shape).reshape(-1, context.shape[-1])
         return z.reshape(math.prod(shape), *self.base.event_shape), shape, context
 
-    def _check(self, x: Tensor, context: Tensor | None, name: str, event: tuple[int, ...]) -> None:
-        _check_rows(self, x, name, event, self.on_nan)
+    def _check(self, x: Tensor, context: Tensor | None, name: str, event: tuple[int, ...]) -> bool:
+        """Whether x is known to be finite."""
+        finite = _check_rows(self, x, name, event, self.on_nan)
         _check_context(self, context, x.shape[0])
+        return finite
 
 
-def _check_rows(density: Density, x: Tensor, name: str, event: tuple[int, ...], on_nan: str) -> None:
+def _check_rows(density: Density, x: Tensor, name: str, event: tuple[int, ...], on_nan: str) -> bool:
+    """Whether x is known to be finite."""
     if not isinstance(x, Tensor):
         raise DataError(f"{name}: expected a torch.Tensor, got {type(x).__name__}; pass torch.as_tensor({name})")
     wanted = ", ".join(["n", *map(str, event)])
@@ -205,7 +216,7 @@ def _check_rows(density: Density, x: Tensor, name: str, event: tuple[int, ...], 
     if tuple(x.shape[1:]) != event or x.ndim == 0:
         hint = f"this {_kind(density)} has events of shape {list(event)}"
         raise ShapeError(f"{name}: expected shape [{wanted}], got {list(x.shape)}; {hint}")
-    _check_values(x, name, on_nan)
+    return _check_values(x, name, on_nan)
 
 
 def _check_context(density: Density, context: Tensor | None, rows: int | None) -> None:
@@ -224,8 +235,8 @@ def _check_context(density: Density, context: Tensor | None, rows: int | None) -
         raise ShapeError(f"context: expected shape {shape}, got {list(context.shape)}")
     if rows is not None and context.shape[0] != rows:
         raise ShapeError(f"context: expected one row per row of data, {rows}, got {context.shape[0]}; repeat it")
-    _check_values(context, "context", "raise")
-    _check_finite(context, "context")
+    if not _check_values(context, "context", "raise"):
+        _check_finite(context, "context")
 
 
 def _check_draws(density: Density, n: int, context: Tensor | None, generator: torch.Generator | None) -> None:
@@ -243,29 +254,34 @@ def _kind(density: Density) -> str:
     return type(density).__name__.lower()
 
 
-def _check_values(x: Tensor, name: str, on_nan: str) -> None:
+def _check_values(x: Tensor, name: str, on_nan: str) -> bool:
+    """Whether x is known to be finite."""
     if not x.dtype.is_floating_point:
         raise DataError(f"{name}: expected floating-point numbers, got {x.dtype}; pass {name}.float()")
-    if on_nan == "raise" and _any(x.isnan()):
+    finite = _finite(x)
+    if finite is False and on_nan == "raise" and bool(x.isnan().any()):
         row = int(x.isnan().flatten(1).any(1).nonzero()[0]) if x.ndim > 1 else 0
         raise DataError(f"{name}: expected numbers, got NaN in row {row}; drop such rows or fill them first")
+    return finite is True
 
 
 def _check_finite(x: Tensor, name: str) -> None:
     """A NaN that was let through before stays."""
-    if _any(x.isinf()):
+    if _finite(x) is False and bool(x.isinf().any()):
         row = int(x.isinf().flatten(1).any(1).nonzero()[0]) if x.ndim > 1 else 0
         raise DataError(f"{name}: expected finite numbers, got inf in row {row}; drop such rows first")
 
 
-def _any(mask: Tensor) -> bool:
-    """Whether any is true; where values cannot be looked at (export, compile, vmap), False."""
-    if torch.compiler.is_compiling():
-        return False
+def _finite(x: Tensor) -> bool | None:
+    """Whether all numbers are finite, by one look at the least and the largest. None where they cannot be looked at
+    (export, compile, vmap), or where training on an accelerator would have to wait for the look; whatever is not a
+    number then makes the log-density of its row NaN."""
+    if torch.compiler.is_compiling() or (x.device.type != "cpu" and torch.is_grad_enabled()):
+        return None
     try:
-        return bool(mask.any())
+        return not x.numel() or all(math.isfinite(float(end)) for end in x.detach().aminmax())
     except RuntimeError:
-        return False
+        return None
 
 
 def _along(rows: Tensor, x: Tensor) -> Tensor:
