@@ -136,7 +136,9 @@ def spawned(run: Run, options: argparse.Namespace) -> list[dict]:
         say(f"{run.family}: failed, as said above")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     for row in rows:
-        row["library"] = run.called if row["library"] == "diffeo" else row["library"]
+        if row["library"] == "diffeo" and run.called != "diffeo":
+            row["library"] = run.called
+            row.pop("aim", None)
         say(f"  {told(row)}")
     return rows
 
