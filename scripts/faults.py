@@ -218,8 +218,8 @@ FAULTS = [
           "log_prob = self.base.log_prob(z, context) + log_det", "log_prob = self.base.log_prob(z, context) - log_det",
           "tests/test_flow.py"),
     Fault("flow: the batch's mean mixed in", "flow.py",
-          "z, log_det = self.transform(torch.where(_along(finite, x), x, 0.0), context)",
-          "z, log_det = self.transform(torch.where(_along(finite, x), x, 0.0), context)\n"
+          "z, log_det = self.transform(x, context)",
+          "z, log_det = self.transform(x, context)\n"
           "        log_det = log_det + 1e-4 * (log_det.mean() - log_det).detach()", "tests/test_flow.py"),
     Fault("refined mixture: log-weights not normalised", "mixtures.py",
           " - torch.logsumexp(log_weights, 0)", "", "tests/test_mixtures.py"),

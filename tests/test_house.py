@@ -41,6 +41,7 @@ ROOMS = [
     {"rows", "masses", "units", "mixtures"},
     {"quantized"},
     {"flow"},
+    {"door"},
     {"bases"},
     {"transforms"},
     {"scalars"},

@@ -1,7 +1,6 @@
 """The density of data by a transform to noise: log p(x) = log p(z) + log|det dz/dx| (arXiv 1912.02762).
 
-This is the door: shapes, dtypes, missing values and contexts are checked here, once, and told in one line that names
-the argument, what was expected, what came, and what to do. Inside, code trusts.
+What comes in is checked at the `door`, once; inside, code trusts.
 """
 
 import math
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from diffeo.bases import Density
-from diffeo.errors import DataError, ShapeError, shown
+from diffeo.door import check_context, check_draws, check_finite, check_rows
+from diffeo.errors import ShapeError, shown
 from diffeo.scalars import working_dtype
 from diffeo.transforms.base import Chain, Transform, common_context
 from diffeo.transforms.continuous import Continuous
@@ -149,21 +149,21 @@ class Flow(Density):
     def to_latent(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Data x [n, *event] -> noise z [n, *latent]."""
         self._check(x, context, "x", self.event_shape)
-        _check_finite(x, "x")
+        check_finite(x, "x")
         return self._in_pieces(lambda x, context: self.transform(x, context)[0], x, context)
 
     @unrounded
     def from_latent(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z [n, *latent] -> data x [n, *event]."""
         self._check(z, context, "z", self.base.event_shape)
-        _check_finite(z, "z")
+        check_finite(z, "z")
         return self._in_pieces(lambda z, context: self.transform.inverse(z, context)[0], z, context)
 
     @unrounded
     def trace(self, z: Tensor, context: Tensor | None = None) -> list[Tensor]:
         """Every step from noise to data: z first, then the outcome of each transform, x last."""
         self._check(z, context, "z", self.base.event_shape)
-        _check_finite(z, "z")
+        check_finite(z, "z")
         steps = [z]
         for transform in _stairs(self.transform):
             steps.append(transform.inverse(steps[-1], context)[0])
@@ -171,7 +171,7 @@ class Flow(Density):
 
     def distribution(self, context: Tensor | None = None) -> "FlowDistribution":
         """This density as a torch Distribution; given context [*batch, c], of that batch shape."""
-        _check_context(self, context, None)
+        check_context(self, context, None)
         return FlowDistribution(self, context)
 
     def _in_pieces(self, act: Callable[..., Any], rows: Tensor, context: Tensor | None) -> Any:
@@ -192,7 +192,7 @@ class Flow(Density):
         self, n: int, context: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, tuple[int, ...], Tensor | None]:
         """Noise in one run of rows [rows, *latent], the shape of those rows, and each row's context."""
-        _check_draws(self, n, context, generator)
+        check_draws(self, n, context, generator)
         z = self.base.sample(n, context, generator)
         shape = (n,) if context is None else (n, context.shape[0])
         if context is not None:
@@ -201,87 +201,9 @@ class Flow(Density):
 
     def _check(self, x: Tensor, context: Tensor | None, name: str, event: tuple[int, ...]) -> bool:
         """Whether x is known to be finite."""
-        finite = _check_rows(self, x, name, event, self.on_nan)
-        _check_context(self, context, x.shape[0])
+        finite = check_rows(self, x, name, event, self.on_nan)
+        check_context(self, context, x.shape[0])
         return finite
-
-
-def _check_rows(density: Density, x: Tensor, name: str, event: tuple[int, ...], on_nan: str) -> bool:
-    """Whether x is known to be finite."""
-    if not isinstance(x, Tensor):
-        raise DataError(f"{name}: expected a torch.Tensor, got {type(x).__name__}; pass torch.as_tensor({name})")
-    wanted = ", ".join(["n", *map(str, event)])
-    if x.ndim == len(event) and tuple(x.shape) == event:
-        raise ShapeError(f"{name}: expected shape [{wanted}], got one row {list(x.shape)}; pass {name}[None]")
-    if tuple(x.shape[1:]) != event or x.ndim == 0:
-        hint = f"this {_kind(density)} has events of shape {list(event)}"
-        raise ShapeError(f"{name}: expected shape [{wanted}], got {list(x.shape)}; {hint}")
-    return _check_values(x, name, on_nan)
-
-
-def _check_context(density: Density, context: Tensor | None, rows: int | None) -> None:
-    """`rows`: of the data, each of which has its own context; None where there are none yet."""
-    wanted, this = density.context_features, f"this {_kind(density)}"
-    if context is None:
-        if wanted:
-            raise ShapeError(f"context: {this} takes {wanted} context features, got none; pass context=")
-        return
-    if not wanted:
-        raise ShapeError(f"context: {this} takes no context, got one; leave context= out")
-    if not isinstance(context, Tensor):
-        raise DataError(f"context: expected a torch.Tensor, got {type(context).__name__}; pass torch.as_tensor(it)")
-    if context.ndim < 1 or context.shape[-1] != wanted or (context.ndim != 2 and rows is not None):
-        shape = f"[{'n' if rows is None else rows}, {wanted}]"
-        raise ShapeError(f"context: expected shape {shape}, got {list(context.shape)}")
-    if rows is not None and context.shape[0] != rows:
-        raise ShapeError(f"context: expected one row per row of data, {rows}, got {context.shape[0]}; repeat it")
-    if not _check_values(context, "context", "raise"):
-        _check_finite(context, "context")
-
-
-def _check_draws(density: Density, n: int, context: Tensor | None, generator: torch.Generator | None) -> None:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise ShapeError(f"n: expected a number of draws, 0 or more, got {shown(n)}")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        hint = "pass torch.Generator().manual_seed(0)"
-        raise DataError(f"generator: expected a torch.Generator, got {shown(generator)}; {hint}")
-    _check_context(density, context, None)
-    if context is not None and context.ndim != 2:
-        raise ShapeError(f"context: expected shape [m, {density.context_features}], got {list(context.shape)}")
-
-
-def _kind(density: Density) -> str:
-    return type(density).__name__.lower()
-
-
-def _check_values(x: Tensor, name: str, on_nan: str) -> bool:
-    """Whether x is known to be finite."""
-    if not x.dtype.is_floating_point:
-        raise DataError(f"{name}: expected floating-point numbers, got {x.dtype}; pass {name}.float()")
-    finite = _finite(x)
-    if finite is False and on_nan == "raise" and bool(x.isnan().any()):
-        row = int(x.isnan().flatten(1).any(1).nonzero()[0]) if x.ndim > 1 else 0
-        raise DataError(f"{name}: expected numbers, got NaN in row {row}; drop such rows or fill them first")
-    return finite is True
-
-
-def _check_finite(x: Tensor, name: str) -> None:
-    """A NaN that was let through before stays."""
-    if _finite(x) is False and bool(x.isinf().any()):
-        row = int(x.isinf().flatten(1).any(1).nonzero()[0]) if x.ndim > 1 else 0
-        raise DataError(f"{name}: expected finite numbers, got inf in row {row}; drop such rows first")
-
-
-def _finite(x: Tensor) -> bool | None:
-    """Whether all numbers are finite, by one look at the least and the largest. None where they cannot be looked at
-    (export, compile, vmap), or where training on an accelerator would have to wait for the look; whatever is not a
-    number then makes the log-density of its row NaN."""
-    if torch.compiler.is_compiling() or (x.device.type != "cpu" and torch.is_grad_enabled()):
-        return None
-    try:
-        return not x.numel() or all(math.isfinite(float(end)) for end in x.detach().aminmax())
-    except RuntimeError:
-        return None
 
 
 def _along(rows: Tensor, x: Tensor) -> Tensor:
@@ -372,8 +294,8 @@ class Mixture(Density):
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         lenient = any(getattr(density, "on_nan", "raise") == "nan" for density in self.densities)
-        _check_rows(self, x, "x", self.event_shape, "nan" if lenient else "raise")
-        _check_context(self, context, x.shape[0])
+        check_rows(self, x, "x", self.event_shape, "nan" if lenient else "raise")
+        check_context(self, context, x.shape[0])
         parts = torch.stack([density(x, self._context(density, context)) for density in self.densities])
         weighted = parts + torch.log_softmax(self.logits, 0)[:, None]
         possible = (weighted > -math.inf).any(0)  # where no part can be, logsumexp has no gradient
@@ -381,7 +303,7 @@ class Mixture(Density):
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        _check_draws(self, n, context, generator)
+        check_draws(self, n, context, generator)
         shape = (n,) if context is None else (n, context.shape[0])
         weights = torch.softmax(self.logits.double(), 0)
         level = torch.rand(shape, generator=generator, dtype=torch.float64, device=weights.device)
