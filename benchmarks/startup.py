@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--rounds 9]
 
 Every figure is of fresh processes, one after the other in turn: medians and quartiles of their CPU seconds, and the
-median of wall time. "The imports alone" are those of torch and of what `diffeo fit` imports before it looks at anything.
+median of wall time. "The imports alone" are those of torch and of all that `diffeo fit` imports before it reads.
 """
 
 import argparse
