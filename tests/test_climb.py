@@ -38,8 +38,9 @@ def test_heights_are_log_densities() -> None:
     """Far out too, and where a component is a millionth wide."""
     z = np.concatenate([rows(50, 2), [[100.0, -100.0]]])
     means, covariances = np.array([[0.0, 1.0], [2.0, 2.0]]), np.array([np.eye(2), [[1e-6, 0], [0, 4.0]]])
-    parts = zip((0.3, 0.7), means, covariances, strict=True)
-    expected = [np.log(w) + multivariate_normal(m, c).logpdf(z) for w, m, c in parts]
+    expected = [
+        np.log(w) + multivariate_normal(m, c).logpdf(z) for w, m, c in zip((0.3, 0.7), means, covariances, strict=True)
+    ]
     found = heights(z, np.array([0.3, 0.7]), means, covariances)
     np.testing.assert_allclose(found, np.logaddexp(*expected), rtol=1e-8, atol=1e-5)
 

@@ -184,6 +184,29 @@ def test_three_in_a_row_go_back_at_half_the_rate(monkeypatch: pytest.MonkeyPatch
     assert all(value.isfinite().all() for value in weights.values())
 
 
+def test_looks_are_rare_where_they_would_make_an_accelerator_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every twentieth step: what failed changes nothing meanwhile, is counted, and the round goes back at its look."""
+    begin, back = training._Run.begin, training._Run.back
+    returned: list[int] = []
+
+    def rarely(self: Any) -> None:
+        begin(self)
+        self.per_look = 20
+
+    def noted(self: Any, good: dict[str, Tensor]) -> None:
+        returned.append(self.state.step)
+        back(self, good)
+
+    often, _ = run(spoil=lambda call: call in (3, 4, 30))
+    monkeypatch.setattr(training._Run, "begin", rarely)
+    monkeypatch.setattr(training._Run, "back", noted)
+    weights, state = run(spoil=lambda call: call in (3, 4, 30))
+    assert same(weights, often)
+    assert (state.skipped, returned) == (3, [])
+    _, state = run(spoil=lambda call: call in (25, 26, 27, 31))
+    assert (state.skipped, state.returns, returned) == (4, 1, [40])
+
+
 def test_gradients_that_are_not_finite_count_as_failures() -> None:
     task, bells = problem()
     bells[0].mean.register_hook(lambda gradient: gradient * float("inf"))

@@ -13,7 +13,7 @@ from diffeo.calibration import planned_seconds
 from diffeo.config import FitConfig
 from diffeo.errors import ModelError
 from diffeo.mixed import Mixed
-from diffeo.outset import Clock, Report, Start, begin, layered, worth_a_trial
+from diffeo.outset import Clock, Report, Start, begin, layered, trial_seconds
 from diffeo.prepare import Prepared
 from diffeo.problem import FAINTEST, problem
 from diffeo.recipes import Plan, build
@@ -23,7 +23,6 @@ from diffeo.training import Interrupted, Settings, State, train
 
 __all__ = ["FAINTEST", "PERCENTILE_ROWS", "Clock", "Fitted", "check_device", "fit_density"]
 
-TRIAL = 0.12  # of the budget, for each of two starts before one of them goes on
 PERCENTILE_ROWS = 10_000  # training rows that scores are ranked among
 
 
@@ -54,9 +53,9 @@ def fit_density(
         if earlier is None:
             start = begin(data, config, clock, report, stop, repeat)
             course = _set_out(start, data, device, clock, stop)
-            if repeat is None and worth_a_trial(start.plan, config, clock, data.train.n):
+            if repeat is None and (seconds := trial_seconds(start.plan, config, clock, data.train.n)):
                 rival = partial(_set_out, layered(data, config, start.plan), data, device, clock, stop)
-                course = _ahead(course, rival, TRIAL * (clock.budget or 0.0), report)
+                course = _ahead(course, rival, seconds, report)
         else:
             density = build(earlier.plan, data.layout)
             fill(density, earlier.density, "the interrupted run")

@@ -15,20 +15,21 @@ from diffeo.mixed import Mixed
 from diffeo.parsimonious import Family, affordable_size, simplest
 from diffeo.prepare import Prepared
 from diffeo.problem import folds, judged_apart
-from diffeo.recipes import Plan, ample_seconds, build, members, most_components, plan, settings
+from diffeo.recipes import Plan, build, members, most_components, plan, settings, trial_epochs
 from diffeo.rows import Layout, Rows
 from diffeo.starts import FAR, FEW, MixtureFit, affordable_rows, ahead, best_mixtures
 from diffeo.training import Interrupted, Settings
 from diffeo.transforms import ActNorm, Chain, Elementwise
 from diffeo.units import Unit, fit_units
 
-__all__ = ["Clock", "Report", "Start", "begin", "layered", "worth_a_trial"]
+__all__ = ["Clock", "Report", "Start", "begin", "layered", "trial_seconds"]
 
 SEARCH_SHARE = 0.1  # of the budget, for the mixture at the start
 LONGER = 1.5  # times as long as the last, that the next run of EM may take
 SIMPLE_SHARE = 1 / 3  # of that, for mixtures of few numbers, where rows are few
 START_ROWS = 20_000  # that layers may take a start from
-TRIED = 20.0  # seconds of budget, from which on layers are tried beside one mixture
+AMPLE = 110  # epochs of one mixture in the budget, from which on they are not
+TRIED = 24.0  # seconds of budget, from which on layers are tried beside one mixture
 MANY = 30_000  # rows, from which on they are; of fewer, mixtures learned more in every budget
 LAYERS, LAST_COMPONENTS, LAYERS_RATE = 3, 8, 2e-2
 Report = Callable[[dict[str, Any]], None]
@@ -161,11 +162,15 @@ def _starts_from_data(step: torch.nn.Module) -> bool:
     return isinstance(step, ActNorm) or (isinstance(step, Elementwise) and step.scalar.start is not None)
 
 
-def worth_a_trial(made: Plan, config: FitConfig, clock: Clock, n: int) -> bool:
-    """Whether the budget is what limits one mixture of many rows, so that layers may learn more in it."""
+def trial_seconds(made: Plan, config: FitConfig, clock: Clock, n: int) -> float:
+    """Seconds for each of two trials where the budget is what limits one mixture of many rows, so that layers may learn
+    more in it; else 0."""
     free = config.recipe == "auto" and config.layers is None and config.components is None
-    many = free and made.members == 1 and len(made.units) > 1 and n >= MANY
-    return many and TRIED <= (clock.budget or 0.0) < ample_seconds(config, n, len(made.units), made.components)
+    if not (free and made.members == 1 and len(made.units) > 1 and n >= MANY and (clock.budget or 0.0) >= TRIED):
+        return 0.0
+    seconds = clock.budget or 0.0
+    epochs, share = trial_epochs(config, n, len(made.units), seconds, made.components)
+    return share * seconds if epochs < AMPLE else 0.0
 
 
 def layered(data: Prepared, config: FitConfig, like: Plan) -> Start:

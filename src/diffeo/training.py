@@ -153,7 +153,7 @@ class _Run:
         loss = -values.sum()
         loss.backward()
         self.values[place] = values.detach()
-        norms = torch.stack([part.norm() for part in self.parts])
+        norms = torch.stack([part.norm().to(self.device) for part in self.parts])
         failed = self.failed[place].copy_(~(loss.detach() + norms.sum()).isfinite())
         shrink = (norms / self.settings.clip).clamp(min=1.0).unbind()
         decay = min(self.settings.averaging, (1 + state.step) / (10 + state.step))

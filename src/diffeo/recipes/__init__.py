@@ -12,7 +12,7 @@ from diffeo.mixed import Mixed
 from diffeo.nets import MaskedMLP
 from diffeo.recipes.flows import RECIPES
 from diffeo.recipes.plan import Plan, Recipe
-from diffeo.recipes.sizes import ample_seconds, least_numbers, members, most_components, plan, settings
+from diffeo.recipes.sizes import least_numbers, members, most_components, plan, settings, trial_epochs
 from diffeo.rows import Layout
 from diffeo.scalars import spline
 from diffeo.transforms import Autoregressive
@@ -22,13 +22,13 @@ __all__ = [
     "RECIPES",
     "Plan",
     "Recipe",
-    "ample_seconds",
     "build",
     "least_numbers",
     "members",
     "most_components",
     "plan",
     "settings",
+    "trial_epochs",
 ]
 
 
