@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/data),)
 export DIFFEO_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow test-faults bench-quality bench-toys lint format docs recipes setup clean
+.PHONY: demo test test-slow test-faults bench bench-quality bench-toys lint format docs recipes setup clean
 
 demo: setup  ## fit the embedded star catalogue, score, sample, report
 	@mkdir -p demo
@@ -29,10 +29,14 @@ test-slow: setup  ## the heavy checks
 test-faults: setup  ## are faults caught? each planted in a copy, the contract tests run until one fails
 	$(PYTHON_HERE) scripts/faults.py
 
+bench: setup  ## diffeo, other libraries and the bare nets: how fast, into docs/benchmarks.md (15 min); JAX=1 flowjax too
+	scripts/bench.sh
+	.venv-bench/bin/python -m benchmarks.speed $(BENCH)
+
 bench-quality: setup  ## mixture, kernel density, zuko and diffeo on fixed splits; diffeo on raw tables (hours)
-	$(PYTHON_HERE) -m pip install -q -e '.[bench]'
-	$(PYTHON_HERE) benchmarks/quality.py splits
-	$(PYTHON_HERE) benchmarks/quality.py tables --seconds 120
+	scripts/bench.sh
+	.venv-bench/bin/python benchmarks/quality.py splits
+	.venv-bench/bin/python benchmarks/quality.py tables --seconds 120
 
 bench-toys: setup  ## diffeo and classical estimators on toys whose density is known; the tables of docs/quality.md (30 min)
 	$(PYTHON_HERE) benchmarks/toys.py run

@@ -39,6 +39,7 @@ class Fault(NamedTuple):
 
 
 SCALARS, TRANSFORMS = "tests/scalars/test_contract.py", "tests/transforms/test_contract.py"
+KERNELS = "tests/kernels/test_spline.py"
 ORDER, CURVES = "tests/transforms/test_order.py", "tests/scalars/test_curves.py"
 TOYS, ESTIMATORS = "tests/data/test_toys.py", "tests/test_estimators.py"
 RESIDUAL, CONTINUOUS = "tests/transforms/test_residual.py", "tests/transforms/test_continuous.py"
@@ -55,7 +56,20 @@ FAULTS = [
     Fault("spline: slope 1 at one end only", "scalars/rational.py",
           "F.pad(slopes, (0, 0) * at.ndim + (1, 1))", "F.pad(slopes, (0, 0) * at.ndim + (1, 1), value=0.1)", SCALARS),
     Fault("circular spline: rotation not undone", "scalars/rational.py",
-          "_unspline(_wrap(wide - rotation(raw))", "_unspline(_wrap(wide + rotation(raw))", SCALARS),
+          "_move(_wrap(wide - rotation(raw))", "_move(_wrap(wide + rotation(raw))", SCALARS),
+    Fault("spline kernel: a term of the denominator doubled", "kernels/spline.c",
+          "(c->s * (tt + uu) + (c->d0 + c->d1) * tu)", "(c->s * (tt + uu) + (REAL)2 * (c->d0 + c->d1) * tu)", KERNELS),
+    Fault("spline kernel: slope of the wrong end", "kernels/spline.c",
+          "c->climb = c->d1 * tt + (REAL)2 * c->s * tu + c->d0 * uu",
+          "c->climb = c->d0 * tt + (REAL)2 * c->s * tu + c->d1 * uu", KERNELS),
+    Fault("spline kernel: gradient of the bin before left out", "kernels/spline.c",
+          "pick((U)(place > at), before,", "pick((U)(place > at), mean,", KERNELS),
+    Fault("spline kernel: gradient not masked outside", "kernels/spline.c",
+          "gm = pick(inside, gm, zero), gl = pick(inside, gl, zero);", "", KERNELS),
+    Fault("spline kernel: closed form of the inverse off", "kernels/spline.c",
+          "(REAL)4 * a * c", "(REAL)3 * a * c", KERNELS),
+    Fault("spline kernel: forward outside not the identity", "kernels/spline.c",
+          "store(moved, pick(inside, y, given));", "store(moved, y);", KERNELS),
     Fault("affine exp: bounded by tanh", "scalars/affines.py",
           '"exp": soft_clip', '"exp": _by_tanh', CURVES),
     Fault("affine sigmoid: not normalised", "scalars/affines.py",
@@ -218,8 +232,8 @@ FAULTS = [
           "log_prob = self.base.log_prob(z, context) + log_det", "log_prob = self.base.log_prob(z, context) - log_det",
           "tests/test_flow.py"),
     Fault("flow: the batch's mean mixed in", "flow.py",
-          "z, log_det = self.transform(torch.where(_along(finite, x), x, 0.0), context)",
-          "z, log_det = self.transform(torch.where(_along(finite, x), x, 0.0), context)\n"
+          "z, log_det = self.transform(x, context)",
+          "z, log_det = self.transform(x, context)\n"
           "        log_det = log_det + 1e-4 * (log_det.mean() - log_det).detach()", "tests/test_flow.py"),
     Fault("refined mixture: log-weights not normalised", "mixtures.py",
           " - torch.logsumexp(log_weights, 0)", "", "tests/test_mixtures.py"),
@@ -304,7 +318,8 @@ def copy(tree: Path, folder: Path) -> None:
     """What the tests need of a tree."""
     for part in ("src", "tests"):
         shutil.copytree(tree / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(tree / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "hatch_build.py"):
+        shutil.copy(tree / name, folder)
 
 
 def plant(fault: Fault | None, folder: Path) -> None:
@@ -312,6 +327,8 @@ def plant(fault: Fault | None, folder: Path) -> None:
     if fault is not None:
         file = folder / "src" / "diffeo" / fault.file
         file.write_text(file.read_text().replace(fault.old, fault.new))
+        if file.suffix == ".c":
+            subprocess.run([sys.executable, "hatch_build.py"], cwd=folder, check=True)
 
 
 def run(fault: Fault | None, tree: Path) -> tuple[str, str, float]:
@@ -321,15 +338,18 @@ def run(fault: Fault | None, tree: Path) -> tuple[str, str, float]:
         folder = Path(name)
         copy(tree, folder)
         plant(fault, folder)
-        outcome, said = attempt(folder, [fault.first]) if fault else ("passed", "")
+        formulas = fault is None or not fault.file.endswith(".c")  # a kernel would stand in for what is planted
+        outcome, said = attempt(folder, [fault.first], formulas) if fault else ("passed", "")
         if outcome == "passed":
-            outcome, said = attempt(folder, TESTS)
+            outcome, said = attempt(folder, TESTS, formulas)
     return outcome, said, time.monotonic() - start
 
 
-def attempt(folder: Path, tests: list[str]) -> tuple[str, str]:
-    """(caught, passed or broken; by which test, or what was said) of some tests of the copy in the folder."""
+def attempt(folder: Path, tests: list[str], formulas: bool) -> tuple[str, str]:
+    """(caught, passed or broken; by which test, or what was said) of some tests of the copy in the folder; by the
+    formulas alone, or by the kernels too."""
     env = os.environ | {"PYTHONPATH": f"{folder / 'src'}", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"DIFFEO_KERNELS": "off" if formulas else ""}
     options = ["-x", "-q", "--color=no", "-p", "no:cacheprovider", "--tb=line"]
     code = "import diffeo, pytest, sys; assert diffeo.__file__.startswith(sys.argv.pop(1)); sys.exit(pytest.main())"
     command = [sys.executable, "-c", code, str(folder), *options, *tests]

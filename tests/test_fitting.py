@@ -12,6 +12,7 @@ from diffeo.config import FitConfig
 from diffeo.errors import ModelError
 from diffeo.model import Model
 from diffeo.outset import Start
+from diffeo.training import State
 
 CONFIG = FitConfig(budget=4.0, hidden=8, members=1)
 
@@ -22,18 +23,25 @@ def rows(n: int = 300) -> np.ndarray:
     return np.stack([a, np.sin(3 * a) + 0.05 * rng.normal(size=n)], 1)
 
 
+def try_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short budgets and few rows are tried too."""
+    for name, value in {"TRIED": 1.0, "MANY": 1, "AMPLE": 1e9}.items():
+        monkeypatch.setattr(outset, name, value)
+
+
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Start, Start]]:
-    """Short budgets are tried too; what was compared."""
+    """What was compared."""
     seen: list[tuple[Start, Start]] = []
-    better = fitting.better
+    ahead = fitting._ahead
 
-    def spy(first: Start, second: Start, *rest: Any) -> Start:
-        seen.append((first, second))
-        return better(first, second, *rest)
+    def spy(first: Any, rival: Any, *rest: Any) -> Any:
+        other = rival()
+        seen.append((first.start, other.start))
+        return ahead(first, lambda: other, *rest)
 
-    monkeypatch.setattr(outset, "TRIED", 1.0)
-    monkeypatch.setattr(fitting, "better", spy)
+    try_all(monkeypatch)
+    monkeypatch.setattr(fitting, "_ahead", spy)
     return seen
 
 
@@ -51,28 +59,35 @@ def test_layers_are_tried_where_the_budget_is_the_limit(tried: list[tuple[Start,
 
 
 @pytest.mark.parametrize("winner", [0, 1])
-def test_the_better_one_is_taken(winner: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the numbers' validation figure after a trial; what the trial did is not kept."""
-    monkeypatch.setattr(outset, "TRIED", 1.0)
-    figures = iter([(0.0, 1.0), (1.0, 0.0)][1 - winner])
-    real = outset.train
+def test_the_better_one_goes_on_and_is_repeated(winner: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the numbers' validation figure after a trial, whose steps are kept."""
+    try_all(monkeypatch)
+    figures = iter([(1.0, 0.0), (0.0, 1.0)][winner])
+    courses: list[State] = []
+    ahead, course = fitting._ahead, fitting._course
 
-    def train(problem: Any, settings: Any, state: Any, budget: Any, stop: Any) -> Any:
-        yield from real(problem, settings, state, budget, stop)
-        if budget == outset.TRIAL * 4.0:
-            state.best[-1] = next(figures)
+    def spied(*given: Any) -> Any:
+        made = course(*given)
+        courses.append(made.state)
+        return made
 
-    monkeypatch.setattr(outset, "train", train)
-    model = Model.fit(rows(), config=CONFIG)
+    def judged(first: Any, rival: Any, *rest: Any) -> Any:
+        def stopped(made: Any) -> Any:
+            for _ in range(3):
+                record = next(made.records)
+            steps.append(record["step"])
+            return made
+
+        return ahead(stopped(first), lambda: stopped(rival()), *rest)
+
+    steps: list[int] = []
+    monkeypatch.setattr(fitting, "_course", spied)
+    monkeypatch.setattr(fitting, "_ahead", judged)
+    monkeypatch.setattr(fitting, "_score", lambda course: next(figures))
+    model = Model.fit(rows(), config=CONFIG, out=tmp_path / "m")
     assert model.card.plan.layers == (0, outset.LAYERS)[winner]
     assert model.card.start.startswith(("a Gaussian mixture", f"{outset.LAYERS} affine layers")[winner])
-
-
-def test_what_a_trial_chose_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outset, "TRIED", 1.0)
-    monkeypatch.setattr(fitting, "better", lambda first, second, *rest: second)
-    model = Model.fit(rows(), config=CONFIG, out=tmp_path / "m")
-    assert model.card.plan.layers == outset.LAYERS
+    assert courses[winner].step == model.card.steps > steps[winner] > 0
     monkeypatch.undo()
     again = Model.fit(rows(), config=CONFIG, schedule=tmp_path / "m")
     for name, value in model.density.state_dict().items():

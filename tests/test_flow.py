@@ -1,23 +1,37 @@
 """The flow: its door, its density, its samples, its distribution."""
 
 import copy
+import importlib.util
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import scipy.stats
 import torch
 
-from diffeo import bases, flow, nets, scalars
+from diffeo import bases, flow, mixtures, nets, scalars
 from diffeo import transforms as T
 from diffeo.contract import check_density
 from diffeo.errors import DataError
 from diffeo.flow import Flow, Mixture
+from diffeo.mixtures import AutoregressiveMixture
 from diffeo.transforms import Partition
+from diffeo.transforms.pieces import numbers_a_row
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def held() -> Any:
+    """The meter of bytes that tensors hold, of the benchmark of memory."""
+    spec = importlib.util.spec_from_file_location("memory", Path(__file__).parents[1] / "benchmarks" / "memory.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Held()
 
 
 def build(d: int = 2, context: int = 0, layers: int = 2, scale: float = 0.1, base: bases.Base | None = None) -> Flow:
@@ -142,6 +156,68 @@ def test_the_draw_is_the_generators_whatever_the_pieces(monkeypatch: pytest.Monk
     # the pieces' size is a constant of the library; were it another, matrix products would sum in another order
     torch.testing.assert_close(pieces, whole, rtol=1e-6, atol=1e-5)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_large_calls_go_in_pieces(given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of more than CHUNK numbers at its widest, here 23 x 2 numbers a row; what is found is the same."""
+    made = build(3, context=3 if given else 0)
+    x, context = torch.randn(100, 3, generator=generator()), torch.randn(100, 3, generator=generator(1))
+    c = context if given else None
+    with torch.no_grad():
+        expected = made(x, c), made.to_latent(x, c), made.from_latent(x, c)
+        drawn = made.sample_and_log_prob(100 if c is None else 1, c, generator(2))
+    sizes = []
+    made.transform.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    inverse = made.transform.inverse
+    monkeypatch.setattr(made.transform, "inverse", lambda z, c: (sizes.append(len(z)), inverse(z, c))[1])
+    monkeypatch.setattr(flow, "CHUNK", 46 * 16 + 45)
+    with torch.no_grad():
+        got = made(x, c), made.to_latent(x, c), made.from_latent(x, c)
+        redrawn = made.sample_and_log_prob(100 if c is None else 1, c, generator(2))
+        with torch.inference_mode():
+            made(x, c)
+    assert set(sizes) == {16, 4}
+    assert len(sizes) == 5 * 7
+    for a, b in zip((*got, *redrawn), (*expected, *drawn), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-5)
+    sizes.clear()
+    made(x, c), made.from_latent(x, c)
+    assert sizes == [100, 100]  # with gradients all at once
+
+
+WIDE = {
+    "spline coupling": lambda: build(20),
+    "autoregressive": lambda: Flow(
+        T.Autoregressive(range(20), scalars.affine(), partial(nets.MaskedMLP, hidden=(64, 64))),
+        bases.StandardNormal(20),
+    ),
+    "mixture": lambda: Flow(T.LU(5), bases.GaussianMixture(5, 20)),
+    "refined mixture": lambda: Flow(
+        T.Chain(), AutoregressiveMixture(bases.GaussianMixture(4, 8), nets.MaskedMLP(range(4), 24))
+    ),
+    "sums of sigmoids": lambda: Flow(
+        T.Coupling(Partition.halves(4), scalars.sigmoidal(8), nets.MLP), bases.StandardNormal(4)
+    ),
+    "residual": lambda: Flow(T.Residual(5, (16,)), bases.StandardNormal(5)),
+    "continuous": lambda: Flow(T.Continuous(T.Field(3, (32, 32))), bases.StandardNormal(3)),
+    "elementwise": lambda: Flow(T.Elementwise(7, scalars.mixture_cdf(8)), bases.StandardNormal(7)),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_what_large_calls_hold(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 times CHUNK numbers of float32 at most, beside the rows themselves; in four pieces, CHUNK made small."""
+    monkeypatch.setattr(flow, "CHUNK", 2**12)
+    monkeypatch.setattr(mixtures, "CHUNK", 2**12)
+    made = WIDE[name]().eval()
+    n = 4 * 2**12 // numbers_a_row(made, made.event_shape)
+    x = made.sample(n, generator=generator())
+    for act in (lambda: made(x), lambda: made.sample(n, generator=generator())):
+        with torch.no_grad(), held() as most:
+            act()
+        assert most.peak < 32 * 4 * 2**12 + 4 * 4 * x.numel() + 4 * 4 * n
+        assert most.peak > 4 * 2**12
 
 
 def test_context_rows_meet_their_own_draws() -> None:

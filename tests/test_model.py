@@ -21,7 +21,6 @@ from diffeo.data.frames import to_table
 from diffeo.errors import DataError, ModelError, TrainingError
 from diffeo.mixed import Mixed
 from diffeo.model import Model
-from diffeo.rows import Rows
 
 QUICK = FitConfig(epochs=1, hidden=8, components=2)
 
@@ -422,13 +421,13 @@ def test_training_that_diverges_names_rows_and_columns(monkeypatch: pytest.Monke
     """The density is no number at one outlier, which stands in row 42 of the table."""
     data = numbers()
     data["b"][41] = 1e4
-    whole = Mixed.part_log_probs
+    whole = Mixed.learned_log_probs
 
-    def spoilt(self: Mixed, rows: Rows, noise: torch.Tensor) -> torch.Tensor:
-        found = whole(self, rows, noise)
-        return torch.where((rows.low[:, 1] > 5e3)[:, None], float("nan"), found)
+    def spoilt(self: Mixed, codes: Any, angles: Any, features: Any, numbers: Any) -> torch.Tensor:
+        found, b = whole(self, codes, angles, features, numbers), numbers[0][:, 1]
+        return torch.where((b == b.max())[:, None], float("nan"), found)
 
-    monkeypatch.setattr(Mixed, "part_log_probs", spoilt)
+    monkeypatch.setattr(Mixed, "learned_log_probs", spoilt)
     config = FitConfig(epochs=50, hidden=8, components=2, batch_size=180, split="part")
     marked = {**data, "part": ["train"] * 180 + ["valid"] * 20}
     with pytest.raises(TrainingError, match=r"rows in question: 42; columns furthest out: b; look at") as caught:

@@ -82,3 +82,20 @@ def test_far_inputs_change_nothing() -> None:
     net = awake(nets.MLP(2, 3))
     near, far = net(torch.tensor([[50.0, -50.0]])), net(torch.tensor([[1e30, -1e30]]))
     assert torch.equal(near, far)
+
+
+def test_soft_clip_looks_at_each_number_alone() -> None:
+    """Where all are within the bound nothing is computed: the same bits as beside an outlier, gradients too, and the
+    written formula beyond."""
+    x = torch.linspace(-5, 5, 41)
+    beside = torch.cat([x, torch.tensor([1e30, -7.0, 5.5, torch.inf])]).requires_grad_()
+    y = nets.soft_clip(beside)
+    (slope,) = torch.autograd.grad(y.sum(), beside)
+    assert torch.equal(y[:41], nets.soft_clip(x))
+    assert torch.equal(slope[:41], torch.ones(41))
+    core = beside.clamp(-5, 5)
+    torch.testing.assert_close(y, core + torch.tanh(beside - core), rtol=0, atol=1e-6)
+    assert nets.soft_clip(torch.tensor([torch.nan, 1.0])).isnan().tolist() == [True, False]
+    wide = torch.tensor([-8.0, -5.5, 0.3, 5.1, 6.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(nets.soft_clip, wide)
+    assert torch.autograd.gradgradcheck(nets.soft_clip, wide)

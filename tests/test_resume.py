@@ -224,11 +224,11 @@ def test_a_second_signal_stops_at_once(table: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time, diffeo.fitting as fitting\n"
         "from diffeo.mixed import Mixed\n"
-        "def log_probs(self, rows, noise):\n"
+        "def log_probs(self, *known):\n"
         "    if self.training or any(m.training for m in self.modules()):\n"
         "        sys.stderr.write('training\\n'); sys.stderr.flush(); time.sleep(100)\n"
-        "    return whole(self, rows, noise)\n"
-        "whole, Mixed.part_log_probs = Mixed.part_log_probs, log_probs\n"
+        "    return whole(self, *known)\n"
+        "whole, Mixed.learned_log_probs = Mixed.learned_log_probs, log_probs\n"
         "from diffeo.cli import main\n"
         "main()\n"
     )

@@ -169,10 +169,9 @@ def test_three_in_a_row_go_back_at_half_the_rate(monkeypatch: pytest.MonkeyPatch
     rates = []
     step = training._Run.step
 
-    def rated(self: Any, progress: float) -> bool:
-        done = step(self, progress)
-        rates.append(self.optimizer.param_groups[0]["lr"])
-        return done
+    def rated(self: Any, progress: float) -> None:
+        rates.append(self.rate(progress))
+        step(self, progress)
 
     monkeypatch.setattr(training._Run, "step", rated)
     weights, state = run(spoil=lambda call: call in (25, 26, 27))
@@ -183,6 +182,29 @@ def test_three_in_a_row_go_back_at_half_the_rate(monkeypatch: pytest.MonkeyPatch
     assert spoilt[:28] == rates[:28]
     assert spoilt[28:] == [rate / 2 for rate in rates[28:]]
     assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_looks_are_rare_where_they_would_make_an_accelerator_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every twentieth step: what failed changes nothing meanwhile, is counted, and the round goes back at its look."""
+    begin, back = training._Run.begin, training._Run.back
+    returned: list[int] = []
+
+    def rarely(self: Any) -> None:
+        begin(self)
+        self.per_look = 20
+
+    def noted(self: Any, good: dict[str, Tensor]) -> None:
+        returned.append(self.state.step)
+        back(self, good)
+
+    often, _ = run(spoil=lambda call: call in (3, 4, 30))
+    monkeypatch.setattr(training._Run, "begin", rarely)
+    monkeypatch.setattr(training._Run, "back", noted)
+    weights, state = run(spoil=lambda call: call in (3, 4, 30))
+    assert same(weights, often)
+    assert (state.skipped, returned) == (3, [])
+    _, state = run(spoil=lambda call: call in (25, 26, 27, 31))
+    assert (state.skipped, state.returns, returned) == (4, 1, [40])
 
 
 def test_gradients_that_are_not_finite_count_as_failures() -> None:
@@ -328,8 +350,9 @@ def one_step(rows: Tensor, weights: Tensor) -> Tensor:
     bell = Bell()
     task = Problem([("bell", bell, 1.0)], lambda i: bell(rows[i])[:, None], lambda: torch.zeros(1), weights, str)
     made = training._Run(task, Settings(batch_size=len(rows), clip=1e9), State())
-    assert made.step(0.0)
-    return torch.cat([made.optimizer.state[p]["exp_avg"].flatten() for p in bell.parameters()])
+    made.step(0.0)
+    assert made.look()
+    return torch.cat([one.exp_avg for one in made.parts[0].vectors])
 
 
 def test_a_row_of_weight_two_counts_twice_and_one_of_weight_zero_not_at_all() -> None:

@@ -18,7 +18,7 @@ from diffeo.errors import ShapeError, shown, whole
 from diffeo.flow import Flow
 from diffeo.nets import MLP, ScaleAndShift
 from diffeo.scalars import Scalar, affine
-from diffeo.transforms import LU, ActNorm, Chain, Coupling, Inverse, Linear, Partition, Permute, Transform
+from diffeo.transforms import LU, ActNorm, Chain, Coupling, Inverse, Linear, Partition, Permute, Transform, chained
 
 __all__ = [
     "CouplingFlow",
@@ -92,7 +92,7 @@ class CouplingFlow(nn.Module):
 
     @property
     def flow(self) -> Flow:
-        return Flow(Chain(*(Inverse(layer.coupling) for layer in reversed(self.layers))), self.prior)  # type: ignore[arg-type]
+        return Flow(chained(*(Inverse(layer.coupling) for layer in reversed(self.layers))), self.prior)  # type: ignore[arg-type]
 
     def log_probability(self, x: Tensor) -> Tensor:
         """Log-density in nats of data x [n, 2]: [n]."""

@@ -7,7 +7,7 @@ so that a run can be repeated bit for bit.
 
 import numpy as np
 import torch
-from scipy import special, stats
+from scipy import special
 
 from diffeo.data.schema import Schema
 from diffeo.mixed import CANDIDATES, Mixed
@@ -145,7 +145,9 @@ def uniformity(name: str, u: np.ndarray, others: int | None = None) -> Uniformit
     normal = special.ndtri(np.clip(u, 1e-12, 1 - 1e-12))
     if not len(u):
         return Uniformity(name=name, counts=(0,) * BINS, mean=0.0, deviation=1.0, distance=0.0, p_value=1.0)
-    distance, p_value = stats.kstest(u, "uniform")
+    from scipy.stats import kstest  # slow to import
+
+    distance, p_value = kstest(u, "uniform")
     if others is not None:
         root = np.sqrt(len(u) * others / (len(u) + others))
         p_value = special.kolmogorov((root + 0.12 + 0.11 / root) * distance)

@@ -1,8 +1,10 @@
 """The fit: a start from the best classical model or from layers, training, and what is to be remembered of it all."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -11,7 +13,7 @@ from diffeo.calibration import planned_seconds
 from diffeo.config import FitConfig
 from diffeo.errors import ModelError
 from diffeo.mixed import Mixed
-from diffeo.outset import Clock, Report, begin, better, layered, worth_a_trial
+from diffeo.outset import Clock, Report, Start, begin, layered, trial_seconds
 from diffeo.prepare import Prepared
 from diffeo.problem import FAINTEST, problem
 from diffeo.recipes import Plan, build
@@ -49,29 +51,76 @@ def fit_density(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if earlier is None:
-            begun = begin(data, config, clock, report, stop, repeat)
-            if repeat is None and worth_a_trial(begun.plan, config, clock):
-                rival = layered(data, config, begun.plan)
-                begun = better(begun, rival, data, device, clock, report, stop)
-            density, made, how, start = begun
+            start = begin(data, config, clock, report, stop, repeat)
+            course = _set_out(start, data, device, clock, stop)
+            if repeat is None and (seconds := trial_seconds(start.plan, config, clock, data.train.n)):
+                rival = partial(_set_out, layered(data, config, start.plan), data, device, clock, stop)
+                course = _ahead(course, rival, seconds, report)
         else:
-            made, how, start = earlier.plan, earlier.settings, earlier.start
-            density = build(made, data.layout)
+            density = build(earlier.plan, data.layout)
             fill(density, earlier.density, "the interrupted run")
             density.set_slopes()
-    density.eval()
-    budget = _seconds_for_training(density, data, clock) if earlier is None else earlier.budget
-    state = State() if earlier is None else earlier.state
-    task = problem(density.to(device), data, device, made.apart)
+            start = Start(density, earlier.plan, earlier.settings, earlier.start)
+            course = _course(start, data, device, earlier.budget, earlier.state, stop)
+    density, made, how, found = course.start
     try:
-        for record in train(task, how, state, budget, stop):
+        for record in course.records:
             report(record)
     except Interrupted as end:
-        end.run = Standing(made, how, start, budget, density.cpu().state_dict(), state)
+        end.run = Standing(made, how, found, course.budget, density.cpu().state_dict(), course.state)
         raise
     if made.simple:
         stack(density.cpu().eval(), made, data)
-    return Fitted(density.cpu().eval(), made, how, state, start)
+    return Fitted(density.cpu().eval(), made, how, course.state, found)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """A start, the seconds for training, and the records of training on from it, made as they are asked for."""
+
+    start: Start
+    budget: float | None
+    state: State
+    records: Iterator[dict[str, Any]]
+
+
+def _course(
+    start: Start,
+    data: Prepared,
+    device: torch.device,
+    budget: float | None,
+    state: State,
+    stop: Callable[[], bool],
+) -> _Course:
+    task = problem(start.density.eval().to(device), data, device, start.plan.apart)
+    return _Course(start, budget, state, train(task, start.settings, state, budget, stop))
+
+
+def _set_out(start: Start, data: Prepared, device: torch.device, clock: Clock, stop: Callable[[], bool]) -> _Course:
+    """From the beginning, with the seconds that are left."""
+    budget = _seconds_for_training(start.density.eval(), data, clock)
+    return _course(start, data, device, budget, State(), stop)
+
+
+def _ahead(first: _Course, rival: Callable[[], _Course], seconds: float, report: Report) -> _Course:
+    """The course that is ahead on validation rows after so many seconds of each; it goes on from where it is."""
+    courses = []
+    for make in (lambda: first, rival):
+        course, began = make(), time.monotonic()
+        courses.append(course)
+        report({"stage": "trial", "message": f"a trial of {course.start.found.partition(',')[0]}"})
+        try:
+            for _ in course.records:
+                if time.monotonic() - began >= seconds:
+                    break
+        except Interrupted:
+            raise Interrupted("interrupted before training began; nothing was saved") from None
+    return max(courses, key=_score)
+
+
+def _score(course: _Course) -> float:
+    """The best that the numbers were at."""
+    return course.state.best[-1]
 
 
 def check_device(name: str) -> torch.device:

@@ -1,12 +1,11 @@
 """The density of data by a transform to noise: log p(x) = log p(z) + log|det dz/dx| (arXiv 1912.02762).
 
-This is the door: shapes, dtypes, missing values and contexts are checked here, once, and told in one line that names
-the argument, what was expected, what came, and what to do. Inside, code trusts.
+What comes in is checked at the `door`, once; inside, code trusts.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
@@ -14,15 +13,17 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from diffeo.bases import Density
-from diffeo.errors import DataError, ShapeError, shown
+from diffeo.door import check_context, check_draws, check_finite, check_rows
+from diffeo.errors import ShapeError, shown
 from diffeo.scalars import working_dtype
 from diffeo.transforms.base import Chain, Transform, common_context
 from diffeo.transforms.continuous import Continuous
+from diffeo.transforms.pieces import numbers_a_row
 
 __all__ = ["Density", "Flow", "FlowDistribution", "Mixture"]
 
 MATCHES = 4  # times and noises for a row, of which flow matching takes the mean
-CHUNK = 2**20  # numbers moved at a time when sampling
+CHUNK = 2**19  # numbers of the widest tensor at a time where no gradients are wanted: 2 MiB in float32
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -46,7 +47,12 @@ class Flow(Density):
 
     ``learn="matching"`` lets training lower the loss of flow matching in place of raising the log-density; the
     transform is then a `Continuous`. ``event_shape`` is that of the data, by default the base's. A NaN in x raises
-    DataError naming the row, or with ``on_nan="nan"`` gives NaN in that row alone. Autocast is off inside.
+    DataError naming the row, or with ``on_nan="nan"`` gives NaN in that row alone; so it does, whatever was asked, in
+    training on an accelerator, where looking would mean waiting for the device. Autocast is off inside.
+
+    Where no gradients are wanted, rows go through in pieces, of which the widest tensor has 2^19 numbers at most, by
+    what the weights and kernels of the nets make of a row. All that is held at a time, beside the rows themselves and
+    what is found for them, is then within 32 such tensors, 64 MiB in float32. With gradients all rows go at once.
 
     >>> from diffeo import bases, nets, scalars
     >>> from diffeo.transforms import Coupling, Partition
@@ -86,14 +92,24 @@ class Flow(Density):
     @unrounded
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density in nats of x [n, *event] given context [n, c]: [n], of x's dtype, never below float32."""
-        self._check(x, context, "x", self.event_shape)
+        finite = self._check(x, context, "x", self.event_shape)
+        return self._in_pieces(partial(self._score, finite), x, context)
+
+    def _score(self, finite: bool, x: Tensor, context: Tensor | None) -> Tensor:
+        """The same, where x is known to be `finite` without the detours that an infinity or a NaN takes."""
         x = x.to(working_dtype(x))  # half precision would be rounded anew after every layer
+        if finite:
+            return self._score_finite(x, context)
         rows = x.flatten(1)
-        finite = rows.isfinite().all(1)
-        z, log_det = self.transform(torch.where(_along(finite, x), x, 0.0), context)
-        log_prob = self.base.log_prob(z, context) + log_det
+        fine = rows.isfinite().all(1)
+        log_prob = self._score_finite(torch.where(_along(fine, x), x, 0.0), context)
         missing = torch.where(rows.isnan().any(1), math.nan, -math.inf)
-        return torch.where(finite, log_prob, missing.to(log_prob.dtype)).to(working_dtype(x, log_prob))
+        return torch.where(fine, log_prob, missing.to(log_prob.dtype))
+
+    def _score_finite(self, x: Tensor, context: Tensor | None) -> Tensor:
+        z, log_det = self.transform(x, context)
+        log_prob = self.base.log_prob(z, context) + log_det
+        return log_prob.to(working_dtype(x, log_prob))
 
     @unrounded
     def objective(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -112,13 +128,8 @@ class Flow(Density):
         All the noise is drawn first and then moved in pieces, so that memory is bounded and the draw is not changed.
         """
         z, shape, context = self._noise(n, context, generator)
-        size = max(1, CHUNK // max(1, math.prod(self.event_shape)))
-        starts = range(0, max(1, len(z)), size)
-        pieces = [
-            self.transform.inverse(z[i : i + size], None if context is None else context[i : i + size])[0]
-            for i in starts
-        ]
-        return torch.cat(pieces).reshape(*shape, *self.event_shape)
+        x = self._in_pieces(lambda z, context: self.transform.inverse(z, context)[0], z, context)
+        return x.reshape(*shape, *self.event_shape)
 
     @unrounded
     def sample_and_log_prob(
@@ -126,29 +137,33 @@ class Flow(Density):
     ) -> tuple[Tensor, Tensor]:
         """Draws and their log-densities, differentiable in the parameters where the base's draws are."""
         z, shape, context = self._noise(n, context, generator)
-        x, log_det = self.transform.inverse(z, context)
-        log_prob = self.base.log_prob(z, context) - log_det
+
+        def move(z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+            x, log_det = self.transform.inverse(z, context)
+            return x, self.base.log_prob(z, context) - log_det
+
+        x, log_prob = self._in_pieces(move, z, context)
         return x.reshape(*shape, *self.event_shape), log_prob.reshape(shape)
 
     @unrounded
     def to_latent(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Data x [n, *event] -> noise z [n, *latent]."""
         self._check(x, context, "x", self.event_shape)
-        _check_finite(x, "x")
-        return self.transform(x, context)[0]
+        check_finite(x, "x")
+        return self._in_pieces(lambda x, context: self.transform(x, context)[0], x, context)
 
     @unrounded
     def from_latent(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z [n, *latent] -> data x [n, *event]."""
         self._check(z, context, "z", self.base.event_shape)
-        _check_finite(z, "z")
-        return self.transform.inverse(z, context)[0]
+        check_finite(z, "z")
+        return self._in_pieces(lambda z, context: self.transform.inverse(z, context)[0], z, context)
 
     @unrounded
     def trace(self, z: Tensor, context: Tensor | None = None) -> list[Tensor]:
         """Every step from noise to data: z first, then the outcome of each transform, x last."""
         self._check(z, context, "z", self.base.event_shape)
-        _check_finite(z, "z")
+        check_finite(z, "z")
         steps = [z]
         for transform in _stairs(self.transform):
             steps.append(transform.inverse(steps[-1], context)[0])
@@ -156,95 +171,39 @@ class Flow(Density):
 
     def distribution(self, context: Tensor | None = None) -> "FlowDistribution":
         """This density as a torch Distribution; given context [*batch, c], of that batch shape."""
-        _check_context(self, context, None)
+        check_context(self, context, None)
         return FlowDistribution(self, context)
+
+    def _in_pieces(self, act: Callable[..., Any], rows: Tensor, context: Tensor | None) -> Any:
+        """act(rows, context), a tensor or several of as many rows, found piece by piece if no gradients are wanted."""
+        n = len(rows)
+        if n < 2 or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return act(rows, context)
+        size = max(1, CHUNK // max(1, numbers_a_row(self, self.event_shape)))
+        if n <= size:
+            return act(rows, context)
+        contexts = (None,) * n if context is None else context.split(size)
+        pieces = [act(*piece) for piece in zip(rows.split(size), contexts, strict=False)]
+        if isinstance(pieces[0], Tensor):
+            return torch.cat(pieces)
+        return tuple(map(torch.cat, zip(*pieces, strict=True)))
 
     def _noise(
         self, n: int, context: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, tuple[int, ...], Tensor | None]:
         """Noise in one run of rows [rows, *latent], the shape of those rows, and each row's context."""
-        _check_draws(self, n, context, generator)
+        check_draws(self, n, context, generator)
         z = self.base.sample(n, context, generator)
         shape = (n,) if context is None else (n, context.shape[0])
         if context is not None:
             context = context.expand(n, *context.shape).reshape(-1, context.shape[-1])
         return z.reshape(math.prod(shape), *self.base.event_shape), shape, context
 
-    def _check(self, x: Tensor, context: Tensor | None, name: str, event: tuple[int, ...]) -> None:
-        _check_rows(self, x, name, event, self.on_nan)
-        _check_context(self, context, x.shape[0])
-
-
-def _check_rows(density: Density, x: Tensor, name: str, event: tuple[int, ...], on_nan: str) -> None:
-    if not isinstance(x, Tensor):
-        raise DataError(f"{name}: expected a torch.Tensor, got {type(x).__name__}; pass torch.as_tensor({name})")
-    wanted = ", ".join(["n", *map(str, event)])
-    if x.ndim == len(event) and tuple(x.shape) == event:
-        raise ShapeError(f"{name}: expected shape [{wanted}], got one row {list(x.shape)}; pass {name}[None]")
-    if tuple(x.shape[1:]) != event or x.ndim == 0:
-        hint = f"this {_kind(density)} has events of shape {list(event)}"
-        raise ShapeError(f"{name}: expected shape [{wanted}], got {list(x.shape)}; {hint}")
-    _check_values(x, name, on_nan)
-
-
-def _check_context(density: Density, context: Tensor | None, rows: int | None) -> None:
-    """`rows`: of the data, each of which has its own context; None where there are none yet."""
-    wanted, this = density.context_features, f"this {_kind(density)}"
-    if context is None:
-        if wanted:
-            raise ShapeError(f"context: {this} takes {wanted} context features, got none; pass context=")
-        return
-    if not wanted:
-        raise ShapeError(f"context: {this} takes no context, got one; leave context= out")
-    if not isinstance(context, Tensor):
-        raise DataError(f"context: expected a torch.Tensor, got {type(context).__name__}; pass torch.as_tensor(it)")
-    if context.ndim < 1 or context.shape[-1] != wanted or (context.ndim != 2 and rows is not None):
-        shape = f"[{'n' if rows is None else rows}, {wanted}]"
-        raise ShapeError(f"context: expected shape {shape}, got {list(context.shape)}")
-    if rows is not None and context.shape[0] != rows:
-        raise ShapeError(f"context: expected one row per row of data, {rows}, got {context.shape[0]}; repeat it")
-    _check_values(context, "context", "raise")
-    _check_finite(context, "context")
-
-
-def _check_draws(density: Density, n: int, context: Tensor | None, generator: torch.Generator | None) -> None:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise ShapeError(f"n: expected a number of draws, 0 or more, got {shown(n)}")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        hint = "pass torch.Generator().manual_seed(0)"
-        raise DataError(f"generator: expected a torch.Generator, got {shown(generator)}; {hint}")
-    _check_context(density, context, None)
-    if context is not None and context.ndim != 2:
-        raise ShapeError(f"context: expected shape [m, {density.context_features}], got {list(context.shape)}")
-
-
-def _kind(density: Density) -> str:
-    return type(density).__name__.lower()
-
-
-def _check_values(x: Tensor, name: str, on_nan: str) -> None:
-    if not x.dtype.is_floating_point:
-        raise DataError(f"{name}: expected floating-point numbers, got {x.dtype}; pass {name}.float()")
-    if on_nan == "raise" and _any(x.isnan()):
-        row = int(x.isnan().flatten(1).any(1).nonzero()[0]) if x.ndim > 1 else 0
-        raise DataError(f"{name}: expected numbers, got NaN in row {row}; drop such rows or fill them first")
-
-
-def _check_finite(x: Tensor, name: str) -> None:
-    """A NaN that was let through before stays."""
-    if _any(x.isinf()):
-        row = int(x.isinf().flatten(1).any(1).nonzero()[0]) if x.ndim > 1 else 0
-        raise DataError(f"{name}: expected finite numbers, got inf in row {row}; drop such rows first")
-
-
-def _any(mask: Tensor) -> bool:
-    """Whether any is true; where values cannot be looked at (export, compile, vmap), False."""
-    if torch.compiler.is_compiling():
-        return False
-    try:
-        return bool(mask.any())
-    except RuntimeError:
-        return False
+    def _check(self, x: Tensor, context: Tensor | None, name: str, event: tuple[int, ...]) -> bool:
+        """Whether x is known to be finite."""
+        finite = check_rows(self, x, name, event, self.on_nan)
+        check_context(self, context, x.shape[0])
+        return finite
 
 
 def _along(rows: Tensor, x: Tensor) -> Tensor:
@@ -335,8 +294,8 @@ class Mixture(Density):
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         lenient = any(getattr(density, "on_nan", "raise") == "nan" for density in self.densities)
-        _check_rows(self, x, "x", self.event_shape, "nan" if lenient else "raise")
-        _check_context(self, context, x.shape[0])
+        check_rows(self, x, "x", self.event_shape, "nan" if lenient else "raise")
+        check_context(self, context, x.shape[0])
         parts = torch.stack([density(x, self._context(density, context)) for density in self.densities])
         weighted = parts + torch.log_softmax(self.logits, 0)[:, None]
         possible = (weighted > -math.inf).any(0)  # where no part can be, logsumexp has no gradient
@@ -344,7 +303,7 @@ class Mixture(Density):
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        _check_draws(self, n, context, generator)
+        check_draws(self, n, context, generator)
         shape = (n,) if context is None else (n, context.shape[0])
         weights = torch.softmax(self.logits.double(), 0)
         level = torch.rand(shape, generator=generator, dtype=torch.float64, device=weights.device)

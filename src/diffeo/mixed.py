@@ -138,35 +138,47 @@ class Mixed(Density):
     def part_log_probs(self, rows: Rows, noise: Tensor) -> Tensor:
         """What training raises for each row, [n, learners], each learner's log-probability (but of flow matching, minus
         its loss); noise [n, d] in [0, 1] fills the free places."""
-        features = self.features(rows)
-        values = self._exact(rows, features)
-        if self.rest is not None:
-            apart: list[Any] = [self.members[j] for j in self.learning] or [self.rest]
-            values += self._numbers(rows, noise, features, [density.objective for density in apart])
+        numbers = None if self.rest is None else self.numbers(rows, noise)
+        return self.learned_log_probs(rows.codes, rows.angles, self.features(rows), numbers)
+
+    def learned_log_probs(
+        self, codes: Tensor, angles: Tensor, features: Tensor, numbers: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """The same of what does not change in training: codes and angles, `features`, and the outcome of `numbers`."""
+        values = self._exact(codes, angles, features)
+        if numbers is not None:
+            learning = [self.members[j] for j in self.learning] if self.members else []
+            apart: list[Any] = learning or [self.rest]
+            (z, log_det), context = numbers, features if features.shape[1] else None
+            values += [density.objective(z, context) + log_det for density in apart]
         return torch.stack([value.double() for value in values], 1)
 
-    def _exact(self, rows: Rows, features: Tensor) -> list[Tensor]:
+    def _exact(self, codes: Tensor, angles: Tensor, features: Tensor) -> list[Tensor]:
         """Log-probabilities [n] of the codes and of each angle, which have no free places."""
         first, angular, _ = self.context_widths(self.layout)
-        values = [] if self.masses is None else [self.masses(rows.codes, features[:, :first] if first else None)]
+        values = [] if self.masses is None else [self.masses(codes, features[:, :first] if first else None)]
         for a, (flow, width) in enumerate(zip(self.angles, angular, strict=True)):
             turn = math.log(2 * math.pi / self.layout.angular[a][1].turn[1])
             context = features[:, :width] if width else None
-            values.append(flow(rows.angles[:, a : a + 1].to(features.dtype), context) + turn)
+            values.append(flow(angles[:, a : a + 1].to(features.dtype), context) + turn)
         return values
 
     def numbers(self, rows: Rows, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The numbers in unit spread z [n, d], free places filled, and the log of what that costs in volume [n]."""
+        return self.placed(rows.low, rows.width, rows.atom, noise)
+
+    def placed(self, low: Tensor, width: Tensor, atom: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the parts of rows that hold numbers."""
         assert self.units is not None
-        x = rows.low + rows.width * noise
-        volume = torch.where(rows.width > 0, rows.width, 1.0).log()
+        x = low + width * noise
+        volume = torch.where(width > 0, width, 1.0).log()
         if not self.layout.spiked:
             z, log_det = self.units(x)
             return z, log_det + volume.sum(1)
-        z, log_det = self.units(torch.where(rows.atom, self.middle(), x))
+        z, log_det = self.units(torch.where(atom, self.middle(), x))
         normal = torch.special.ndtri(noise.clamp(1e-9, 1 - 1e-9)).to(z.dtype)
         cost = 0.5 * normal.double().square() + 0.5 * LOG_2PI - self.slopes
-        return torch.where(rows.atom, normal, z), log_det + torch.where(rows.atom, cost, volume).sum(1)
+        return torch.where(atom, normal, z), log_det + torch.where(atom, cost, volume).sum(1)
 
     def _numbers(self, rows: Rows, noise: Tensor, features: Tensor, each: Sequence[Callable]) -> list[Tensor]:
         """Log-densities [n] of the numbers, given all that stands before them, as each of some functions says."""
@@ -203,7 +215,7 @@ class Mixed(Density):
 
     def _score(self, rows: Rows, spread: Tensor, each: Sequence[nn.Module], apart: bool) -> Tensor:
         features = self.features(rows)
-        values = [value.double() for value in self._exact(rows, features)]
+        values = [value.double() for value in self._exact(rows.codes, rows.angles, features)]
         if each:
             values += self._masses_of_cells(rows, features, spread, each, apart)
         found = torch.stack(values, 1) if values else torch.zeros(rows.n, 0, dtype=torch.float64)

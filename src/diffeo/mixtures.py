@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from diffeo.bases import LOG_2PI, Base, GaussianMixture, mixture_quantiles
 from diffeo.errors import ShapeError
+from diffeo.flow import CHUNK
 from diffeo.nets import MaskedMLP
 from diffeo.quantized import log_sum_exp
 from diffeo.scalars import working_dtype
 from diffeo.transforms.base import common_context
+from diffeo.transforms.incremental import plan_of, solved
+from diffeo.transforms.pieces import numbers_a_row
 
 __all__ = ["AutoregressiveMixture", "Ensemble"]
 
@@ -47,6 +50,7 @@ class AutoregressiveMixture(Base):
         super().__init__()
         self.mixture, self.net = mixture, net
         self.event_shape = mixture.event_shape
+        self._plan = plan_of(net, range(mixture.event_shape[0]))
         if net is None:
             return
         self.context_features = net.context_features
@@ -93,19 +97,36 @@ class AutoregressiveMixture(Base):
         rows = context.expand(n, *context.shape).reshape(-1, context.shape[-1]) if context is not None else None
         noise = torch.randn((*shape, d), generator=generator, dtype=like.dtype, device=like.device).reshape(-1, d)
         level = torch.rand((*shape, d), generator=generator, dtype=like.dtype, device=like.device).reshape(-1, d)
+        size = max(1, CHUNK // numbers_a_row(self, self.event_shape))
+        given = (None,) * max(1, len(noise)) if rows is None else rows.split(size)
+        z = [self._draw(*piece) for piece in zip(noise.split(size), level.split(size), given, strict=False)]
+        return torch.cat(z).reshape(*shape, d)
+
+    def _draw(self, noise: Tensor, level: Tensor, context: Tensor | None) -> Tensor:
+        """Rows z [n, d] from normal numbers and from levels that choose components, coordinate by coordinate."""
         z = torch.zeros_like(noise)
         factors, log_diagonal = self.mixture.factors(), self.mixture.log_diagonal[:, :, None]
         offset = factors @ self.mixture.means[:, :, None]
         before = self.mixture.log_weights(None).expand(-1, len(z))
-        for i in range(d):
-            u = factors[:, i] @ z.T - offset[:, i]  # where z_i is still zero; v is linear in it: v(0) + z_i dv/dz
-            raw = self._raw(z, rows, slice(i, None, d)).to(like.dtype).view(3, *u.shape)
-            log_weights, log_slopes, v = _refined(before, log_diagonal[:, i], u, raw)
-            steps = torch.softmax(log_weights, 0).cumsum(0)[:-1]
-            which = (level[:, i] >= steps).sum(0, keepdim=True)
-            z[:, i] = ((noise[:, i] - v.gather(0, which)) * (-log_slopes.gather(0, which)).exp())[0]
-            before = before + log_diagonal[:, i] - 0.5 * (u + factors[:, i, i, None] * z[:, i]).square()
-        return z.reshape(*shape, d)
+
+        def answer(places: slice, raws: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal before
+            for i, raw in zip(range(places.start, places.stop), raws.unbind(1), strict=True):
+                u = factors[:, i] @ z.T - offset[:, i]  # where z_i is still zero; v is linear in it: v(0) + z_i dv/dz
+                raw = raw.to(z.dtype).unflatten(0, (3, -1))
+                log_weights, log_slopes, v = _refined(before, log_diagonal[:, i], u, raw)
+                steps = torch.softmax(log_weights, 0).cumsum(0)[:-1]
+                which = (level[:, i] >= steps).sum(0, keepdim=True)
+                z[:, i] = ((noise[:, i] - v.gather(0, which)) * (-log_slopes.gather(0, which)).exp())[0]
+                before = before + log_diagonal[:, i] - 0.5 * (u + factors[:, i, i, None] * z[:, i]).square()
+            return z.T[places], z.T[places]
+
+        if self.net is not None and self._plan is not None:
+            solved(self.net, self._plan, context if self.context_features else None, len(z), answer)
+            return z
+        for i in range(z.shape[1]):
+            answer(slice(i, i + 1), self._raw(z, context, slice(i, None, z.shape[1]))[:, None])
+        return z
 
     def to_normal(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         with torch.no_grad():

@@ -1,12 +1,13 @@
 """Conditioners: what the parameters of a layer may look at.
 
 Every net is called ``net(h [n, in], context [n, c] or None) -> [out, n]``: feature first, so that each raw parameter
-of a scalar is one contiguous run over the batch. Last layers start at zero, which makes every flow start as the
-identity, and inputs beyond +-5 are softly clipped, so that no layer extrapolates far outside the data it learned
-from.
+of a scalar is one contiguous run over the batch, and so is everything within, where products of matrices are cheaper
+that way round. Last layers start at zero, which makes every flow start as the identity, and inputs beyond +-5 are
+softly clipped, so that no layer extrapolates far outside the data it learned from.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -15,7 +16,18 @@ from torch import Tensor, nn
 
 from diffeo.errors import ShapeError, shown, whole
 
-__all__ = ["ACTIVATIONS", "MLP", "Constants", "MaskedMLP", "MaskedNet", "ResMLP", "ScaleAndShift", "soft_clip"]
+__all__ = [
+    "ACTIVATIONS",
+    "FURTHEST",
+    "MLP",
+    "NEAR",
+    "Constants",
+    "MaskedMLP",
+    "MaskedNet",
+    "ResMLP",
+    "ScaleAndShift",
+    "soft_clip",
+]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -26,22 +38,38 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 EVERY = slice(None)
+NEAR = 5.0  # inputs of nets count as they are up to here
+FURTHEST = 1e6  # the same of `ScaleAndShift`
 
 
-def soft_clip(x: Tensor, bound: float = 5.0) -> Tensor:
+def soft_clip(x: Tensor, bound: float = NEAR) -> Tensor:
     """x within +-bound, then bending smoothly (once differentiable) towards +-(bound + 1).
 
     >>> soft_clip(torch.tensor([2.0, -1e30]), 5.0)
     tensor([ 2., -6.])
     """
-    core = x.clamp(-bound, bound)
-    return core + torch.tanh(x - core)
+    if _all_within(x, bound):
+        return x
+    beyond = torch.sigmoid(2 * F.softshrink(x, bound))  # 2 s(2 v) - 1 is tanh(v), at a quarter of its cost
+    return x.clamp(-bound, bound) + (2 * beyond - 1)
 
 
-def _activation(name: str) -> Callable[[Tensor], Tensor]:
+def _all_within(x: Tensor, bound: float) -> bool:
+    """Whether no number is beyond +-bound; False where numbers cannot be looked at, or are not at hand."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not x.numel():
+        return False
+    try:
+        low, high = x.detach().aminmax()
+        return -bound <= float(low) and float(high) <= bound
+    except RuntimeError:  # under vmap
+        return False
+
+
+def _activation(name: str, into: bool = False) -> Callable[[Tensor], Tensor]:
+    """The function of that name; `into`: its input is not needed again and may be overwritten."""
     if name not in ACTIVATIONS:
         raise ShapeError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {shown(name)}")
-    return ACTIVATIONS[name]
+    return partial(F.relu, inplace=True) if into and name == "relu" else ACTIVATIONS[name]
 
 
 def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
@@ -50,8 +78,15 @@ def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
     return tuple(whole("hidden", width) for width in hidden)
 
 
+class _Linear(nn.Linear):
+    """A linear layer, feature first: h [in, n] -> [out, n]."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.addmm(self.bias.unsqueeze(1), self.weight, h)
+
+
 class _Zero(nn.Module):
-    """A last layer: hidden [n, in] -> [out, n], zero until trained."""
+    """A last layer: hidden [in, n] -> [out, n], zero until trained."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -59,8 +94,11 @@ class _Zero(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None, some: slice = EVERY) -> Tensor:
-        weight = self.weight[some] if mask is None else self.weight[some] * mask[some]
-        return torch.addmm(self.bias[some, None], weight, hidden.T)
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if some != EVERY:
+            weight, bias, mask = weight[some], bias[some], None if mask is None else mask[some]
+        return torch.addmm(bias.unsqueeze(1), weight if mask is None else weight * mask, hidden)
 
 
 class Constants(nn.Module):
@@ -97,13 +135,13 @@ class _Net(nn.Module):
         self.dropout = dropout
 
     def _join(self, h: Tensor, context: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Clipped inputs [n, in + c]."""
-        h = soft_clip(h.to(dtype))
+        """Clipped inputs [in + c, n]."""
+        h = soft_clip(h.T.to(dtype))
         if not self.context_features:
             return h
         if context is None:
             raise ShapeError(f"context: this net takes {self.context_features} context features, got none")
-        return torch.cat([h, soft_clip(context.to(dtype))], -1)
+        return torch.cat([h, soft_clip(context.T.to(dtype))])
 
     def _drop(self, hidden: Tensor) -> Tensor:
         return F.dropout(hidden, self.dropout, self.training) if self.dropout else hidden
@@ -130,9 +168,9 @@ class MLP(_Net):
     ) -> None:
         super().__init__(in_features, out_features, context, dropout)
         sizes = [in_features + context, *(_widths(hidden) if in_features + context else ())]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.hidden = nn.ModuleList(_Linear(a, b) for a, b in pairwise(sizes))
         self.last = _Zero(sizes[-1], out_features)
-        self._activation = _activation(activation)
+        self.activation, self._activation = activation, _activation(activation, into=True)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
         h = self._join(h, context, self.last.weight.dtype)
@@ -146,7 +184,7 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, activation: Callable[[Tensor], Tensor], dropout: float) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
+        self.inner, self.outer = _Linear(width, width), _Linear(width, width)
         nn.init.uniform_(self.outer.weight, -1e-3, 1e-3)
         nn.init.zeros_(self.outer.bias)
         self._activation, self.dropout = activation, dropout
@@ -176,7 +214,7 @@ class ResMLP(_Net):
         super().__init__(in_features, out_features, context, dropout)
         whole("width", width), whole("blocks", blocks, 0)
         seen = in_features + context
-        self.first = nn.Linear(seen, width) if seen else None
+        self.first = _Linear(seen, width) if seen else None
         self.blocks = nn.ModuleList(
             _Block(width, _activation(activation), dropout) for _ in range(blocks if seen else 0)
         )
@@ -221,7 +259,7 @@ class ScaleAndShift(nn.Module):
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
         h = h.to(self.scale_factor.dtype)
-        furthest = min(1e6, torch.finfo(h.dtype).max)
+        furthest = min(FURTHEST, torch.finfo(h.dtype).max)
         h = h.clamp(-furthest, furthest)
         moving = self.out_features // 2
         seen = torch.cat([h, h.new_zeros(h.shape[0], moving)], 1).index_select(1, self.restore)
@@ -238,8 +276,8 @@ def _perceptron(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[1:])
 
 
-class _Masked(nn.Linear):
-    """A linear layer some of whose weights are held at zero: mask [out, in]."""
+class _Masked(_Linear):
+    """A linear layer some of whose weights are held at zero: mask [out, in]; h [in, n] -> [out, n]."""
 
     mask: Tensor
 
@@ -248,7 +286,7 @@ class _Masked(nn.Linear):
         self.register_buffer("mask", mask.float(), persistent=False)
 
     def forward(self, h: Tensor) -> Tensor:
-        return F.linear(h, self.weight * self.mask, self.bias)
+        return torch.addmm(self.bias.unsqueeze(1), self.weight * self.mask, h)
 
 
 class MaskedNet(_Net):
@@ -282,7 +320,7 @@ class MaskedNet(_Net):
         self.hidden = nn.ModuleList(_Masked(high[:, None] >= low) for low, high in pairwise(degrees))
         self.register_buffer("mask", (after[:, None] >= degrees[-1]).float(), persistent=False)
         self.last = _Zero(len(degrees[-1]), len(out_places))
-        self._activation = _activation(activation)
+        self._activation = _activation(activation, into=True)
 
     def forward(self, h: Tensor, context: Tensor | None = None, some: slice = EVERY) -> Tensor:
         """Outputs [out, n], or only `some` of them."""

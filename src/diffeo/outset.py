@@ -1,6 +1,5 @@
 """Where training begins: at the best Gaussian mixtures of the data, or at layers that a trial shows ahead of one."""
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,21 +14,24 @@ from diffeo.config import FitConfig
 from diffeo.mixed import Mixed
 from diffeo.parsimonious import Family, affordable_size, simplest
 from diffeo.prepare import Prepared
-from diffeo.problem import folds, judged_apart, problem
-from diffeo.recipes import Plan, build, members, most_components, plan, settings
+from diffeo.problem import folds, judged_apart
+from diffeo.recipes import Plan, build, members, most_components, plan, settings, trial_epochs
 from diffeo.rows import Layout, Rows
-from diffeo.starts import FAR, MixtureFit, affordable_rows, ahead, best_mixtures
-from diffeo.training import Interrupted, Settings, State, train
+from diffeo.starts import FAR, FEW, MixtureFit, affordable_rows, ahead, best_mixtures
+from diffeo.training import Interrupted, Settings
 from diffeo.transforms import ActNorm, Chain, Elementwise
 from diffeo.units import Unit, fit_units
 
-__all__ = ["Clock", "Report", "Start", "begin", "better", "layered", "worth_a_trial"]
+__all__ = ["Clock", "Report", "Start", "begin", "layered", "trial_seconds"]
 
-SEARCH_SHARE = 0.3  # of the budget, for the mixture at the start
+SEARCH_SHARE = 0.1  # of the budget, for the mixture at the start
+LONGER = 1.5  # times as long as the last, that the next run of EM may take
+SIMPLE_SHARE = 1 / 3  # of that, for mixtures of few numbers, where rows are few
 START_ROWS = 20_000  # that layers may take a start from
-TRIED = 60.0  # seconds of budget, from which on layers are tried beside one mixture
-TRIAL = 0.08  # of the budget, for each trial
-LAYERS, LAST_COMPONENTS, LAYERS_RATE = 3, 8, 1e-2
+AMPLE = 110  # epochs of one mixture in the budget, from which on they are not
+TRIED = 24.0  # seconds of budget, from which on layers are tried beside one mixture
+MANY = 30_000  # rows, from which on they are; of fewer, mixtures learned more in every budget
+LAYERS, LAST_COMPONENTS, LAYERS_RATE = 3, 8, 2e-2
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -39,9 +41,6 @@ class Clock:
 
     began: float
     budget: float | None
-
-    def past(self, share: float) -> bool:
-        return self.budget is not None and time.monotonic() - self.began > share * self.budget
 
     def left(self) -> float | None:
         return None if self.budget is None else self.budget - (time.monotonic() - self.began)
@@ -80,9 +79,17 @@ def begin(
     looked_at = looked_at if repeat is None else repeat[0].start_rows
     limit = None if repeat is None else repeat[0].start_fits
 
+    most_seconds = (seconds or 0.0) * (1 - SIMPLE_SHARE if n < FEW else 1.0)
+    ticks, over = [time.monotonic()], False
+
     def ended(fits: int) -> bool:
-        """By the count that an earlier run recorded, or else by the clock."""
-        return stop() or (fits >= limit if limit is not None else clock.past(SEARCH_SHARE))
+        """By the count that an earlier run recorded, or else by the clock: whether another run of EM, if it is a little
+        longer than the last, would end past the share of the budget; then for good."""
+        nonlocal over
+        ticks.append(time.monotonic())
+        then = ticks[-1] - ticks[0] + LONGER * (ticks[-1] - ticks[-2])
+        over = over or stop() or (fits >= limit if limit is not None else seconds is not None and then > most_seconds)
+        return over
 
     def how_many(components: int) -> int:
         return members(config, n, d, clock.budget, components) if repeat is None else repeat[0].members
@@ -93,7 +100,7 @@ def begin(
 
     simple: tuple[MixtureFit, Family] | None = None
     fits = 0
-    simple_most = affordable_size(n, d, None if seconds is None else seconds / 3)
+    simple_most = affordable_size(n, d, None if seconds is None else SIMPLE_SHARE * seconds)
     simple_most = simple_most if repeat is None else repeat[0].simple_most
     if layout.smooth and wants:
         report({"stage": "mixture", "message": "fitting Gaussian mixtures to start from"})
@@ -155,10 +162,15 @@ def _starts_from_data(step: torch.nn.Module) -> bool:
     return isinstance(step, ActNorm) or (isinstance(step, Elementwise) and step.scalar.start is not None)
 
 
-def worth_a_trial(made: Plan, config: FitConfig, clock: Clock) -> bool:
-    """Whether the budget is what limits one mixture of many rows, so that layers may learn more in it."""
+def trial_seconds(made: Plan, config: FitConfig, clock: Clock, n: int) -> float:
+    """Seconds for each of two trials where the budget is what limits one mixture of many rows, so that layers may learn
+    more in it; else 0."""
     free = config.recipe == "auto" and config.layers is None and config.components is None
-    return free and made.members == 1 and len(made.units) > 1 and (clock.budget or 0.0) >= TRIED
+    if not (free and made.members == 1 and len(made.units) > 1 and n >= MANY and (clock.budget or 0.0) >= TRIED):
+        return 0.0
+    seconds = clock.budget or 0.0
+    epochs, share = trial_epochs(config, n, len(made.units), seconds, made.components)
+    return share * seconds if epochs < AMPLE else 0.0
 
 
 def layered(data: Prepared, config: FitConfig, like: Plan) -> Start:
@@ -173,29 +185,6 @@ def layered(data: Prepared, config: FitConfig, like: Plan) -> Start:
     if density.masses is not None:
         density.masses.start(data.train.codes, data.weights)
     return Start(density, made, how, f"{LAYERS} affine layers, which learned faster than a mixture in a trial")
-
-
-def better(
-    first: Start,
-    second: Start,
-    data: Prepared,
-    device: torch.device,
-    clock: Clock,
-    report: Report,
-    stop: Callable[[], bool],
-) -> Start:
-    """The start that is ahead on validation rows after a trial of each, of which nothing else is kept."""
-    scores = []
-    for start in (first, second):
-        report({"stage": "trial", "message": f"a trial of {start.found.partition(',')[0]}"})
-        state, density = State(), copy.deepcopy(start.density).to(device)
-        try:
-            for _ in train(problem(density, data, device), start.settings, state, TRIAL * (clock.budget or 0.0), stop):
-                pass
-        except Interrupted:
-            raise Interrupted("interrupted before training began; nothing was saved") from None
-        scores.append(state.best[-1])  # of the numbers
-    return first if scores[0] >= scores[1] else second
 
 
 def _choose_units(layout: Layout, x: np.ndarray, rows: Rows) -> list[Unit]:

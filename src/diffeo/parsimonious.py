@@ -10,6 +10,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
+from diffeo.climb import clusters
+
 __all__ = ["FAMILIES", "Family", "MixtureFit", "affordable_size", "anew", "simplest"]
 
 MOST = 24  # components at most
@@ -125,9 +127,7 @@ def anew(z: np.ndarray, k: int, family: Family, seed: int) -> MixtureFit:
 
 def _parted(z: np.ndarray, k: int, seed: int, tries: int = 2) -> np.ndarray:
     """Which of k clusters each row is in: [k, n], zeros and ones."""
-    from sklearn.cluster import KMeans
-
-    labels = KMeans(k, n_init=tries, random_state=seed % 2**31).fit(z).labels_ if k > 1 else np.zeros(len(z), int)
+    labels = clusters(z, k, seed % 2**31, tries)
     return np.asarray(labels == np.arange(k)[:, None], float)
 
 

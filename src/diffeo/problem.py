@@ -1,5 +1,7 @@
 """What training works on: the rows of a fit, drawn through the density that learns them, and who is to blame."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from diffeo.training import Problem
 __all__ = ["FAINTEST", "folds", "judged_apart", "problem"]
 
 VALID_POINTS = 4  # points of a rounding cell while training
+MOST_KEPT = 2**25  # numbers that nets look at, in all rows together, worked out once
+CHUNK = 10_000  # rows of which that is done at a time
 VALID_ROWS = 20_000  # validation rows looked at while training
 FEWEST = 10  # rows of a fold
 FOLDS = 6  # at least; of fewer, each would take too much from its member
@@ -37,7 +41,6 @@ def problem(density: Mixed, data: Prepared, device: torch.device, apart: bool = 
     train_rows = data.train.to(device)
     few = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(data.valid.n)[:VALID_ROWS]))
     valid, valid_weights = data.valid[few].to(device), data.valid_weights[few].to(device)
-    d = len(data.layout.smooth)
 
     weights = data.weights.to(device)
     which: list[int] | None = density.learning or None
@@ -49,9 +52,7 @@ def problem(density: Mixed, data: Prepared, device: torch.device, apart: bool = 
         weights[:, -count:] *= (fold[:, None] != torch.arange(count, device=device)) * (count / (count - 1))
         which, own = [], [(j, train_rows[fold == place]) for place, j in enumerate(density.learning)]
 
-    def log_probs(rows: Tensor) -> Tensor:
-        batch = train_rows[rows.to(device)]
-        return density.part_log_probs(batch, torch.rand(batch.n, d, dtype=torch.float64, device=device))
+    log_probs = _learned(density, train_rows)
 
     def validate() -> Tensor:
         found = density.score_members(valid, VALID_POINTS, which).clamp(min=FAINTEST)
@@ -64,6 +65,33 @@ def problem(density: Mixed, data: Prepared, device: torch.device, apart: bool = 
 
     likelihood = density.rest is None or density.rest.learn == "likelihood"
     return Problem(density.learners, log_probs, validate, weights, explain, likelihood)
+
+
+@torch.no_grad()
+def _learned(density: Mixed, rows: Rows) -> Callable[[Tensor], Tensor]:
+    """`part_log_probs` of the rows at indices, of which all that training does not change is worked out once: what
+    nets look at, and the numbers in unit spread where none has a free place."""
+    if rows.n * density.features(rows[:1]).shape[1] > MOST_KEPT:
+        return lambda index: density.part_log_probs(batch := rows[index], torch.rand_like(batch.low))
+    free, cells = bool(density.layout.free), (rows.low, rows.width, rows.atom)
+    pieces = [rows[i : i + CHUNK] for i in range(0, rows.n, CHUNK)]
+    known = [rows.codes, rows.angles, torch.cat([density.features(piece) for piece in pieces])]
+    fixed: list[Tensor] = []
+    if density.rest is not None and not free:
+        each = [density.numbers(piece, torch.zeros_like(piece.low)) for piece in pieces]
+        fixed = [torch.cat(part) for part in zip(*each, strict=True)]
+
+    def log_probs(index: Tensor) -> Tensor:
+        codes, angles, features = (part[index] if part.shape[1] else part[: len(index)] for part in known)
+        numbers = None
+        if fixed:
+            numbers = fixed[0][index], fixed[1][index]
+        elif density.rest is not None:
+            low, width, atom = (part[index] for part in cells)
+            numbers = density.placed(low, width, atom, torch.rand_like(low))
+        return density.learned_log_probs(codes, angles, features, numbers)
+
+    return log_probs
 
 
 def _culprits(density: Mixed, data: Prepared, rows: Tensor) -> str:

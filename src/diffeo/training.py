@@ -1,13 +1,14 @@
 """One loop: minimise -mean log p over batches, average the weights, keep the best by validation; it yields records.
 
-Whatever is random in step s comes from a seed made of the run's seed and s alone, and a run's state is its weights,
-moments and counters. So a run that was interrupted and goes on ends bit for bit where it would have ended, and a run
-that was cut to a budget can be repeated from the schedule that it recorded.
+Whatever is random in a round comes from a seed made of the run's seed and the number of its first step alone, and a
+run's state is its weights, moments and counters. So a run that was interrupted and goes on ends bit for bit where it
+would have ended, and a run that was cut to a budget can be repeated from the schedule that it recorded.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from diffeo.bases import GaussianMixture
 from diffeo.config import Config
+from diffeo.descent import Part
 from diffeo.errors import DiffeoError, TrainingError
 
 __all__ = ["Interrupted", "Problem", "Settings", "State", "train"]
@@ -24,6 +26,7 @@ __all__ = ["Interrupted", "Problem", "Settings", "State", "train"]
 LOWEST = -1e30  # nats, in place of a validation figure that is not a number
 OVERTIME = 1.03  # of the budget: a round that would end later is not begun
 PATIENT_STEPS = 3  # steps in a row that may fail before the weights go back to where they were good
+LOOK = 20  # steps between looks at whether some failed, where a look makes an accelerator wait
 PATIENT_RETURNS = 3  # times that the weights may go back
 FITTED_RATE = 0.1  # of the learning rate, for parameters that start at a fitted mixture
 
@@ -80,8 +83,6 @@ class State:
     returns: int = 0
     seconds: float = 0.0
     stale: int = 0
-    scored: int = 0  # steps whose train figure is in `train_sum`
-    train_sum: float = 0.0
     best: list[float] = field(default_factory=list)
     best_steps: list[int] = field(default_factory=list)
     schedule: list[float] = field(default_factory=list)
@@ -98,7 +99,7 @@ class State:
 
 
 class _Run:
-    """Weights, averages, best weights and moments of every part, and the steps on them."""
+    """The parts, and the steps on them. A step is not looked at where that would make an accelerator wait."""
 
     def __init__(self, problem: Problem, settings: Settings, state: State) -> None:
         self.problem, self.settings, self.state = problem, settings, state
@@ -106,63 +107,90 @@ class _Run:
         self.per_epoch = max(1, math.ceil(self.n / settings.batch_size))
         self.per_round = max(20, min(self.per_epoch, 200))
         self.total = settings.epochs * self.per_epoch
-        self.parameters = [[p for p in module.parameters() if p.requires_grad] for _, module, _ in problem.parts]
-        self.optimizer = torch.optim.AdamW(_groups(problem.parts, settings), fused=True)
-        self.averages = [[p.detach().clone() for p in part] for part in self.parameters]
-        self.best = [[p.detach().clone() for p in part] for part in self.parameters]
-        self.failed_rows = torch.zeros(0, dtype=torch.long)
-        self._epoch, self._order = -1, torch.zeros(0, dtype=torch.long)
+        self.parts = [Part(_places(module, settings)) for _, module, _ in problem.parts]
+        self.device = problem.weights.device
+        self.per_look = 1 if self.device.type == "cpu" else LOOK
+        self.even = bool((problem.weights == 1).all())
+        self.failed = torch.zeros(self.per_round, device=self.device)  # of the steps of a round, 1 where one failed
+        self.values = torch.zeros(self.per_round, len(self.parts), dtype=torch.float64, device=self.device)
+        self.looked, self.in_row, self.last_failed = 0, 0, 0
+        self._epoch, self._batches = -1, list[Tensor]()
         if state.tensors:
             self._restore()
 
     # One step ---------------------------------------------------------------------------------------------------
 
-    def batch(self) -> Tensor:
-        """Indices of the rows of this step: the epoch's shuffle, cut."""
-        epoch, place = divmod(self.state.step, self.per_epoch)
+    def batch(self, step: int) -> Tensor:
+        """Indices of the rows of a step: the epoch's shuffle, cut."""
+        epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(_mix(self.settings.seed, 2 * epoch + 1))
-            self._epoch, self._order = epoch, torch.randperm(self.n, generator=generator)
-        return self._order[place * self.settings.batch_size : (place + 1) * self.settings.batch_size]
+            order = torch.randperm(self.n, generator=generator).to(self.device)
+            self._epoch, self._batches = epoch, list(order.split(self.settings.batch_size))
+        return self._batches[place]
 
-    def step(self, progress: float) -> bool:
-        """One step of the optimiser; False where something was not finite and nothing was changed."""
-        rows = self.batch()
+    def begin(self) -> None:
+        """Forget the last round's steps; randomness is that of this round."""
         torch.manual_seed(_mix(self.settings.seed, 2 * self.state.step))
-        rate = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        rate *= min(1.0, (self.state.step + 1) / self.settings.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["highest"] * rate * 0.5**self.state.returns
-        self.state.step += 1
+        self.failed.zero_()
+        self.values.zero_()
+        self.looked = self.in_row = 0
+
+    def rate(self, progress: float) -> float:
+        """The learning rate: it rises, then falls by a cosine, and is halved with every return."""
+        rate = 0.5 * self.settings.learning_rate * (1 + math.cos(math.pi * min(progress, 1.0)))
+        return rate * min(1.0, (self.state.step + 1) / self.settings.warmup) * 0.5**self.state.returns
+
+    def step(self, progress: float) -> None:
+        """One step of the optimiser, the next of its round; where something is not finite it only counts as failed."""
+        state, place = self.state, self.state.step % self.per_round
+        rows, rate = self.batch(state.step), self.rate(progress)
+        state.step += 1
         log_probs = self.problem.log_probs(rows)
-        weights = self.problem.weights[rows].view(len(rows), -1)
-        loss = -(log_probs * weights).sum() / len(rows)
-        self.optimizer.zero_grad()
-        if not math.isfinite(float(loss.detach())):
-            self.failed_rows = rows[~log_probs.detach().isfinite().all(1)]
-            return False
+        if not self.even:
+            log_probs = log_probs * self.problem.weights[rows].view(len(rows), -1)
+        values = log_probs.mean(0)
+        loss = -values.sum()
         loss.backward()
-        norms = [nn.utils.clip_grad_norm_(part, self.settings.clip) for part in self.parameters]
-        if not all(math.isfinite(float(norm)) for norm in norms):
-            self.failed_rows = rows[log_probs.detach().sum(1).argsort()[:5]]
-            return False
-        self.optimizer.step()
-        decay = min(self.settings.averaging, (1 + self.state.step) / (10 + self.state.step))
-        with torch.no_grad():
-            for averages, part in zip(self.averages, self.parameters, strict=True):
-                if part:
-                    torch._foreach_lerp_(averages, [p.detach() for p in part], 1 - decay)
-        self.state.train_sum += self.shown((log_probs.detach() * weights).mean(0).tolist())
-        self.state.scored += 1
-        return True
+        self.values[place] = values.detach()
+        norms = torch.stack([part.norm().to(self.device) for part in self.parts])
+        failed = self.failed[place].copy_(~(loss.detach() + norms.sum()).isfinite())
+        shrink = (norms / self.settings.clip).clamp(min=1.0).unbind()
+        decay = min(self.settings.averaging, (1 + state.step) / (10 + state.step))
+        share = (1 - failed) * (1 - decay)
+        for part, own in zip(self.parts, shrink, strict=True):
+            part.descend(rate, own, failed)
+            part.approach(share)
+
+    def look(self) -> bool:
+        """Count the steps that failed since the last look; whether as many in a row as there is patience for."""
+        end = (self.state.step - 1) % self.per_round + 1
+        patient = True
+        for place, failed in enumerate(self.failed[self.looked : end].tolist(), self.looked):
+            self.in_row = self.in_row + 1 if failed else 0
+            if failed:
+                self.state.skipped += 1
+                self.last_failed = self.state.step - end + place
+                patient = patient and self.in_row < PATIENT_STEPS
+        self.looked = end
+        return patient
+
+    def train_value(self) -> float | None:
+        """One figure for what the steps of the round were at; None where none was taken."""
+        done = self.failed[: self.looked] == 0
+        if not self.looked or not bool(done.any()):
+            return None
+        return self.shown(self.values[: self.looked][done].mean(0).tolist())
 
     # Validation -------------------------------------------------------------------------------------------------
 
     def validate(self) -> list[float]:
         """Each part's mean on the validation rows, with averaged weights; keeps the best of each."""
-        self._exchange(self.averages)
-        found = [value if math.isfinite(value) else LOWEST for value in map(float, self.problem.validate())]
-        self._exchange(self.averages)
+        with ExitStack() as averaged:
+            for part in self.parts:
+                averaged.enter_context(part.averaged())
+            values = self.problem.validate().tolist()
+        found = [value if math.isfinite(value) else LOWEST for value in values]
         state = self.state
         if not state.best:
             state.best, state.best_steps = list(found), [state.step] * len(found)
@@ -170,8 +198,7 @@ class _Run:
         better = [value > best for value, best in zip(found, state.best, strict=True)]
         for j in [j for j, gain in enumerate(better) if gain]:
             state.best[j], state.best_steps[j] = found[j], state.step
-            for kept, average in zip(self.best[j], self.averages[j], strict=True):
-                kept.copy_(average)
+            self.parts[j].keep()
         state.stale = 0 if any(better) else state.stale + 1
         return found
 
@@ -179,56 +206,47 @@ class _Run:
         """One figure of the values of all parts."""
         return sum(share * value for (_, _, share), value in zip(self.problem.parts, values, strict=True))
 
-    @torch.no_grad()
-    def _exchange(self, others: list[list[Tensor]]) -> None:
-        for part, other in zip(self.parameters, others, strict=True):
-            for p, o in zip(part, other, strict=True):
-                p.data, o.data = o.data, p.data
-
-    @torch.no_grad()
     def finish(self) -> None:
         """Leave every part at its best weights."""
-        for part, best in zip(self.parameters, self.best, strict=True):
-            for p, b in zip(part, best, strict=True):
-                p.copy_(b)
+        for part in self.parts:
+            part.finish()
+
+    def release(self) -> None:
+        """Let go of the parameters."""
+        for part in self.parts:
+            part.release()
 
     # State ------------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of all tensors that the run stands on."""
-        found: dict[str, Tensor] = {}
-        for j, part in enumerate(self.parameters):
-            for i, p in enumerate(part):
-                named = {"weight": p.detach(), "average": self.averages[j][i], "best": self.best[j][i]}
-                moments = self.optimizer.state.get(p, {})
-                named |= {key: torch.as_tensor(value) for key, value in moments.items()}
-                found |= {f"{j}.{i}.{key}": value.clone() for key, value in named.items()}
-        return found
+        return {f"{j}.{name}": value for j, part in enumerate(self.parts) for name, value in part.snapshot().items()}
 
-    @torch.no_grad()
     def _restore(self) -> None:
-        for j, part in enumerate(self.parameters):
-            for i, p in enumerate(part):
-                own = {
-                    key.split(".", 2)[2]: value
-                    for key, value in self.state.tensors.items()
-                    if key.startswith(f"{j}.{i}.")
-                }
-                p.copy_(own.pop("weight"))
-                self.averages[j][i].copy_(own.pop("average"))
-                self.best[j][i].copy_(own.pop("best"))
-                self.optimizer.state[p] = {key: value.to(p.device, copy=True) for key, value in own.items()}
+        for j, part in enumerate(self.parts):
+            own = f"{j}."
+            part.restore({k.removeprefix(own): v for k, v in self.state.tensors.items() if k.startswith(own)})
 
     def back(self, good: dict[str, Tensor]) -> None:
         """Return to the weights of the round's start, at half the rate; give up when that has been tried enough."""
         self.state.returns += 1
-        if self.state.returns > PATIENT_RETURNS:
-            raise TrainingError(
-                f"training diverged and going back {PATIENT_RETURNS} times did not help; "
-                f"{self.problem.explain(self.failed_rows)}; look at these rows, or give --learning-rate a smaller value"
-            )
+        self.in_row = 0
+        failed = None if self.state.returns <= PATIENT_RETURNS else self._failed_rows()
         self.state.tensors = good
         self._restore()
+        if failed is not None:
+            raise TrainingError(
+                f"training diverged and going back {PATIENT_RETURNS} times did not help; "
+                f"{self.problem.explain(failed)}; look at these rows, or give --learning-rate a smaller value"
+            )
+
+    @torch.no_grad()
+    def _failed_rows(self) -> Tensor:
+        """Of the last step that failed: the rows that are not finite, or else the five that are least probable."""
+        rows = self.batch(self.last_failed)
+        log_probs = self.problem.log_probs(rows)
+        wrong = rows[~log_probs.isfinite().all(1)]
+        return wrong if len(wrong) else rows[log_probs.sum(1).argsort()[:5]]
 
 
 def train(
@@ -244,8 +262,16 @@ def train(
     their best weights at the end. Raises TrainingError where it diverges again and again; and Interrupted where
     `stop()` became true, with `state.tensors` filled to go on from.
     """
-    began = time.monotonic() - state.seconds
     run = _Run(problem, settings, state)
+    try:
+        yield from _rounds(run, budget, stop)
+    finally:
+        run.release()
+
+
+def _rounds(run: _Run, budget: float | None, stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    problem, settings, state = run.problem, run.settings, run.state
+    began = time.monotonic() - state.seconds
     for _, module, _ in problem.parts:
         module.eval()
     if not state.best:
@@ -268,22 +294,18 @@ def train(
 
 def _round(run: _Run, progress: float, slope: float, good: dict[str, Tensor], stop: Callable[[], bool]) -> None:
     """Steps until the next validation; `good` is where the round begins, and where an interrupted one goes on from."""
-    state, failed = run.state, 0
+    state, ended = run.state, False
     for _, module, _ in run.problem.parts:
         module.train()
-    while True:
+    run.begin()
+    while not ended:
         if stop():
             raise Interrupted("")
         within = state.step % run.per_round
-        if run.step(progress + slope * within / run.per_round):
-            failed = 0
-        else:
-            failed, state.skipped = failed + 1, state.skipped + 1
-            if failed >= PATIENT_STEPS:
-                run.back(good)
-                failed = 0
-        if state.step % run.per_round == 0 or state.step >= run.total:
-            break
+        run.step(progress + slope * within / run.per_round)
+        ended = state.step % run.per_round == 0 or state.step >= run.total
+        if (ended or state.step % run.per_look == 0) and not run.look():
+            run.back(good)
     for _, module, _ in run.problem.parts:
         module.eval()
 
@@ -320,7 +342,7 @@ def _record(run: _Run, valid: list[float], began: float, progress: float, budget
         "stage": "training",
         "epoch": state.step / run.per_epoch,
         "step": state.step,
-        "train": state.train_sum / state.scored if state.scored and run.problem.likelihood else None,
+        "train": run.train_value() if run.problem.likelihood else None,
         "valid": run.shown(valid),
         "best": run.shown(state.best),
         "parts": dict(zip(names, valid, strict=True)),
@@ -330,23 +352,20 @@ def _record(run: _Run, valid: list[float], began: float, progress: float, budget
         "rows_per_second": round(state.step * run.settings.batch_size / max(seconds, 1e-9), 1),
         "skipped": state.skipped,
     }
-    state.train_sum, state.scored = 0.0, 0
     state.history.append(record)
     return record
 
 
-def _groups(parts: list[tuple[str, nn.Module, float]], settings: Settings) -> list[dict[str, Any]]:
-    """Parameter groups: networks decay; what starts at a fitted mixture moves slowly and does not."""
-    merged: dict[tuple[float, float], dict[str, Any]] = {}
-    for _, module, _ in parts:
-        mixtures = [m for m in module.modules() if isinstance(m, GaussianMixture)]
-        fitted = {id(p) for mixture in mixtures for p in mixture.parameters(recurse=False)}
-        for p in module.parameters():
-            rate = settings.learning_rate * (FITTED_RATE if id(p) in fitted else 1.0)
-            decay = settings.weight_decay if p.ndim == 2 and id(p) not in fitted else 0.0
-            group = {"params": [], "lr": rate, "highest": rate, "weight_decay": decay}
-            merged.setdefault((rate, decay), group)["params"].append(p)
-    return list(merged.values())
+def _places(module: nn.Module, settings: Settings) -> list[tuple[nn.Parameter, float, float]]:
+    """Every parameter that learns, its rate relative to the highest, and its decay: networks decay; what starts at a
+    fitted mixture moves slowly and does not."""
+    mixtures = [m for m in module.modules() if isinstance(m, GaussianMixture)]
+    fitted = {id(p) for mixture in mixtures for p in mixture.parameters(recurse=False)}
+    places = []
+    for p in (p for p in module.parameters() if p.requires_grad):
+        own = id(p) in fitted
+        places.append((p, FITTED_RATE if own else 1.0, settings.weight_decay if p.ndim == 2 and not own else 0.0))
+    return places
 
 
 def _mix(seed: int, counter: int) -> int:

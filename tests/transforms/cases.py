@@ -6,6 +6,7 @@ hypothesis with any weights and the oddest numbers.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -105,9 +106,31 @@ def deep(d: int) -> T.Chain:
     return T.Chain(T.Standardize(torch.full((d,), 2.0), torch.full((d,), 3.0)), *layers)
 
 
+def short(d: int, context: int) -> list[T.Transform]:
+    return [
+        coupling(Partition.halves(d), scalars.affine(), context),
+        T.LU(d, start="orthogonal"),
+        coupling(Partition.halves(d).flip(), scalars.affine(), context),
+    ]
+
+
 def turn(x: Tensor) -> Tensor:
     """Angles, away from the seam, where a round trip may come back on the other side."""
     return 3 * torch.tanh(x)
+
+
+def perceptrons(d: int) -> list[T.Transform]:
+    """Affine couplings of halves that take turns."""
+    net = partial(nets.MLP, hidden=(16, 16), activation="relu")
+    halves = [Partition.halves(d) if i % 2 else Partition.halves(d).flip() for i in range(3)]
+    return [T.Coupling(half, scalars.affine(), net) for half in halves]
+
+
+def pairs(d: int) -> list[T.Transform]:
+    """Exponential couplings by two nets each, from noise to data."""
+    halves = [Partition.halves(d) if i % 2 else Partition.halves(d).flip() for i in range(3)]
+    exponential = scalars.affine(scale="exp")
+    return [T.Inverse(T.Coupling(half, exponential, nets.ScaleAndShift(*half, (16, 16)))) for half in halves]
 
 
 TURNS = "z beyond half a turn is the same angle as one within"
@@ -209,6 +232,7 @@ CASES = [
     Case("spline autoregressive d=1 context", lambda: autoregressive([0], scalars.spline(), 2), (1,), 2),
     Case("spline autoregressive picture", lambda: autoregressive([0, 3, 1, 2], scalars.spline(4)), (1, 2, 2)),
     Case("sigmoidal autoregressive", lambda: autoregressive([1, 0, 2], scalars.sigmoidal(4)), (3,)),
+    Case("autoregressive of many steps", lambda: autoregressive(order(20), scalars.affine()), (20,)),
     Case("bernstein autoregressive", lambda: autoregressive([1, 0], scalars.bernstein(6)), (2,)),
     Case("residual", lambda: T.Residual(3, (16, 16)), (3,)),
     Case("residual d=1 context", lambda: T.Residual(1, (16,), 2, 0.9), (1,), 2),
@@ -217,11 +241,15 @@ CASES = [
     Case("continuous", lambda: T.Continuous(T.Field(3, (16, 16), lipschitz=2.0)), (3,)),
     Case("continuous d=1 context", lambda: T.Continuous(T.Field(1, (16,), 2, 3.0)), (1,), 2),
     Case("continuous picture", lambda: T.Continuous(T.Field(4, (8, 8), lipschitz=1.0), 3), (1, 2, 2)),
+    Case("stacked", lambda: T.Stacked(*perceptrons(2)), (2,)),
+    Case("stacked of five", lambda: T.Stacked(*perceptrons(5)), (5,)),
+    Case("stacked pairs", lambda: T.Stacked(*pairs(2)), (2,), scale=0.1),
     Case("inverse", lambda: T.Inverse(coupling(Partition.halves(3), scalars.spline())), (3,)),
     Case("inverse autoregressive", lambda: T.Inverse(autoregressive([2, 0, 1], scalars.affine(), 1)), (3,), 1),
     Case("inverse log", lambda: T.Inverse(T.Log()), (2,), skip=EXPONENTIAL),
     Case("empty chain", T.Chain, (2,)),
     Case("chain", lambda: deep(5), (5,), scale=0.1),  # errors multiply from layer to layer by the slopes
+    Case("chain of checkpoints", lambda: T.Chain(*short(3, 2), memory="checkpoint"), (3,), 2),
 ]
 
 
@@ -306,5 +334,6 @@ FAMILIES = {
     "sigmoidal elementwise": Family(lambda d, c: elementwise(d, scalars.sigmoidal(3), c), conditional=True),
     "residual": Family(lambda d, c: T.Residual(d, (16, 16), c), conditional=True),
     "continuous": Family(lambda d, c: T.Continuous(T.Field(d, (16, 16), c, 3.0)), conditional=True),
+    "stacked": Family(lambda d, c: T.chained(*perceptrons(d))),
     "inverse": Family(lambda d, c: T.Inverse(coupling(Partition.halves(d), scalars.spline(), c)), conditional=True),
 }

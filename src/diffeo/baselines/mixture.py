@@ -1,6 +1,5 @@
 """Gaussian mixtures: one of all numbers, or one for each combination of the discrete columns."""
 
-import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +8,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
 from diffeo.baselines.common import LOG_2PI, RIDGE, Cells, Codes, codes_of, drawn, moments, of_whole, prepared
+from diffeo.climb import climbed, heights
 from diffeo.data.schema import Schema
 from diffeo.quantized import POINTS, lattice
 
@@ -29,7 +29,7 @@ def affordable_rows(k: int, seconds: float) -> int:
     >>> affordable_rows(5, 100.0), 300 <= affordable_rows(5, 0.4) < affordable_rows(2, 0.4)
     (20000, True)
     """
-    each = ITERATIONS * sum(SIZES) * (1.5e-9 * k * k + 1e-8 * k + 2e-8)
+    each = ITERATIONS * sum(SIZES) * (1.2e-10 * k * k + 1e-8)
     return int(min(ROWS, max(300, seconds / each)))
 
 
@@ -54,29 +54,24 @@ class Numbers:
     @staticmethod
     def fit(cells: Cells, rng: np.random.Generator, seed: int = 0) -> "Numbers":
         """By EM, the size by the Bayesian information criterion (Schwarz 1978): doubled as long as that helps."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture
-
         z, mean, scale = standardised(cells, rng)
         n, k = z.shape
         if not k:
             return Numbers(mean, scale, np.ones(1), np.zeros((1, 0)), np.zeros((1, 0, 0)))
         best, least = None, np.inf
         for size in (size for size in SIZES if size == 1 or size * (k + 1) <= n):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                warnings.simplefilter("ignore", RuntimeWarning)
-                try:
-                    fit = GaussianMixture(size, reg_covar=RIDGE, max_iter=ITERATIONS, random_state=seed).fit(z)
-                    score = float(fit.bic(z))
-                except ValueError:  # a component collapsed
-                    break
+            try:
+                fit = climbed(z, size, RIDGE, seed)
+            except ValueError:  # a component collapsed
+                break
+            numbers = size * (1 + k + k * (k + 1) // 2) - 1
+            score = numbers * np.log(n) - 2 * float(heights(z, *fit).sum())
             if not score < least:
                 break
             best, least = fit, score
         if best is None:
             return Numbers(mean, scale, np.ones(1), z.mean(0)[None], np.diag(z.var(0) + RIDGE)[None])
-        return Numbers(mean, scale, best.weights_, best.means_, best.covariances_)
+        return Numbers(mean, scale, *best)
 
     @property
     def size(self) -> int:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from diffeo.bases import Density
+from diffeo.door import check_context, check_draws, check_rows
 from diffeo.errors import DataError, ShapeError, shown
-from diffeo.flow import _check_context, _check_draws, _check_rows, unrounded
+from diffeo.flow import unrounded
 
 
 class PointDensity(Density):
@@ -18,8 +19,8 @@ class PointDensity(Density):
     @unrounded
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density in nats of x [n, d]: [n]; -inf where x is infinite. Raises ShapeError, and DataError for NaN."""
-        _check_rows(self, x, "x", self.event_shape, "raise")
-        _check_context(self, context, x.shape[0])
+        check_rows(self, x, "x", self.event_shape, "raise")
+        check_context(self, context, x.shape[0])
         finite = x.isfinite().all(1)
         found = self._log_density(torch.where(finite[:, None], x, 0.0))
         return torch.where(finite, found, -torch.inf)
@@ -28,7 +29,7 @@ class PointDensity(Density):
     @unrounded
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """n draws [n, d]."""
-        _check_draws(self, n, context, generator)
+        check_draws(self, n, context, generator)
         return self._draw(n, generator)
 
     @abstractmethod

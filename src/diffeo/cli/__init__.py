@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from importlib.abc import MetaPathFinder
 from typing import Any, NoReturn
 
 import click
@@ -23,6 +24,7 @@ COMMANDS = {
     "info": "What a model is and was fitted on.",
     "doctor": "Versions, devices, threads and kernels in use.",
 }
+READING = ("fit", "score", "sample", "report", "check")  # commands that read or write tables
 INTERRUPTED = 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
@@ -45,10 +47,17 @@ def stop(message: object, exit_code: int) -> NoReturn:
 class Commands(click.Group):
     """The group of all commands; the module of a command is imported when the command is run."""
 
+    _alone = False
+
     def __init__(self, **options: Any) -> None:
         super().__init__(
             **options, commands={name: click.Command(name, short_help=COMMANDS[name]) for name in COMMANDS}
         )
+
+    def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
+        """As click's; where it is the process's own command line, pandas is left alone."""
+        self._alone = args is None
+        return super().main(args, *more, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of use."""
@@ -59,6 +68,8 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The real command in place of the line that stands for it in the help."""
         name, stub, rest = super().resolve_command(ctx, args)
+        if self._alone and name in READING:
+            _spare_pandas()
         return name, load(name) if name and stub else None, rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -83,6 +94,29 @@ def load(name: str) -> click.Command:
     command: click.Command = import_module(f"diffeo.cli.{name}").command
     command.name, command.short_help = name, COMMANDS[name]
     return command
+
+
+def _spare_pandas() -> None:
+    """Let pyarrow do without pandas, which it would import, if it is there, at its first conversion: that takes longer
+    than to read most tables, and no command has a use for it."""
+    if "pandas" in sys.modules or "pyarrow" in sys.modules:
+        return
+    hidden = _Hidden()
+    sys.meta_path.insert(0, hidden)
+    try:
+        import pyarrow
+
+        pyarrow.scalar(0)
+    finally:
+        sys.meta_path.remove(hidden)
+
+
+class _Hidden(MetaPathFinder):
+    """Says that there is no pandas."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("no command needs pandas", name=fullname)
 
 
 def _close_stdout() -> None:

@@ -38,6 +38,8 @@ def findings() -> dict[str, Any]:
     """All that the command says, as one dictionary."""
     import torch
 
+    from diffeo.kernels import in_use
+
     cards = [f"cuda:{place} {torch.cuda.get_device_name(place)}" for place in range(torch.cuda.device_count())]
     return {
         "diffeo": __version__,
@@ -45,7 +47,7 @@ def findings() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "devices": ["cpu", *cards],
         "threads": torch.get_num_threads(),
-        "kernels": "reference (PyTorch)",
+        "kernels": in_use(),
         "packages": packages(),
     }
 

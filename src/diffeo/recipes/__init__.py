@@ -12,13 +12,24 @@ from diffeo.mixed import Mixed
 from diffeo.nets import MaskedMLP
 from diffeo.recipes.flows import RECIPES
 from diffeo.recipes.plan import Plan, Recipe
-from diffeo.recipes.sizes import least_numbers, members, most_components, plan, settings
+from diffeo.recipes.sizes import least_numbers, members, most_components, plan, settings, trial_epochs
 from diffeo.rows import Layout
 from diffeo.scalars import spline
 from diffeo.transforms import Autoregressive
 from diffeo.units import units
 
-__all__ = ["RECIPES", "Plan", "Recipe", "build", "least_numbers", "members", "most_components", "plan", "settings"]
+__all__ = [
+    "RECIPES",
+    "Plan",
+    "Recipe",
+    "build",
+    "least_numbers",
+    "members",
+    "most_components",
+    "plan",
+    "settings",
+    "trial_epochs",
+]
 
 
 def build(plan: Plan, layout: Layout) -> Mixed:

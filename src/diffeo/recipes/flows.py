@@ -31,6 +31,7 @@ from diffeo.transforms import (
     Residual,
     Sylvester,
     Transform,
+    chained,
 )
 
 __all__ = ["RECIPES"]
@@ -191,7 +192,7 @@ RECIPES: dict[str, Recipe] = {
 
 def _stacked(plan: Plan, d: int, layers: Iterable[Transform]) -> Flow:
     base = StandardNormal(d) if plan.components == 1 else GaussianMixture(d, plan.components)
-    return Flow(Chain(*layers), base)
+    return Flow(chained(*layers), base)
 
 
 def _coupling(plan: Plan, d: int, context: int, scalar: Scalar, i: int) -> Coupling:

@@ -10,12 +10,14 @@ from diffeo.rows import Layout
 from diffeo.training import Settings
 from diffeo.units import Unit
 
-__all__ = ["least_numbers", "members", "most_components", "plan", "settings"]
+__all__ = ["least_numbers", "members", "most_components", "plan", "settings", "trial_epochs"]
 
 SIZES = (32, 64)  # of the mixtures that auto starts from, at most
 LEARNING = 0.75  # of the budget, for learning
 EPOCHS_AT_LEAST = 40  # with fewer, a smaller mixture does better
 EPOCHS_OF_A_MEMBER = 80  # with more, another member does better
+TELLING_EPOCHS = 6  # after which layers are ahead where they ever are
+TRIAL_SHARES = (0.08, 0.25)  # of the budget, for each trial, at least and at most
 MOST_MEMBERS = 8
 ROWS_OF_MEMBERS = 100_000  # rows an epoch of all members together, where there is no budget
 WITHOUT_NETS = ("planar", "radial", "sylvester", "gaussianization")
@@ -56,6 +58,17 @@ def members(config: FitConfig, n: int, d: int, seconds: float | None, components
     if seconds is None:
         return max(1, min(MOST_MEMBERS, ROWS_OF_MEMBERS // n))
     return max(1, min(MOST_MEMBERS, int(LEARNING * seconds / (EPOCHS_OF_A_MEMBER * _epoch(config, n, d, components)))))
+
+
+def trial_epochs(config: FitConfig, n: int, d: int, seconds: float, components: int) -> tuple[float, float]:
+    """How many epochs of one density of n rows of d numbers there are in so many seconds, and the share of the seconds
+    that a trial takes which can tell a slow start from a bad one.
+
+    >>> [round(share, 2) for _, share in (trial_epochs(FitConfig(), 80_000, 7, t, 32) for t in (30.0, 80.0, 300.0))]
+    [0.25, 0.15, 0.08]
+    """
+    epochs = seconds / _epoch(config, n, d, components)
+    return epochs, min(TRIAL_SHARES[1], max(TRIAL_SHARES[0], TELLING_EPOCHS / epochs))
 
 
 def _epoch(config: FitConfig, n: int, d: int, components: int) -> float:

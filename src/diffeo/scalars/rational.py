@@ -1,13 +1,14 @@
 """Monotone rational-quadratic splines of the line and of the circle, with the closed form of their gradient."""
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffeo import kernels
 from diffeo.errors import ShapeError, shown, whole
 from diffeo.scalars.base import Move, Scalar, spread
 
@@ -60,18 +61,32 @@ def spline(
 
 def _linear(bins: int, bound: float) -> Scalar:
     """The spline on [-bound, bound], the identity outside."""
-    low, high = -bound, bound
 
-    def move(step: Callable[..., tuple[Tensor, Tensor]], x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        wide, raw = spread(x, raw)
-        inside = (wide >= low) & (wide <= high)
-        y, log_slope = step(wide.clamp(low, high), raw, bins, bound)
-        y = torch.where(inside, y, wide)
-        return y.to(x.dtype), torch.where(inside, log_slope, torch.zeros_like(log_slope))
+    def move(inverse: bool, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        fits = x.shape == raw.shape[1:] and kernels.fits(x, raw)  # nothing to be spread then
+        wide, raw = (x, raw) if fits else spread(x, raw)
+        y, log_slope = _move(wide, raw, bins, bound, inverse)
+        return y.to(x.dtype), log_slope
 
-    return Scalar(
-        f"spline{bins}", 3 * bins - 1, lambda x, raw: move(_spline, x, raw), lambda y, raw: move(_unspline, y, raw)
-    )
+    return Scalar(f"spline{bins}", 3 * bins - 1, partial(move, False), partial(move, True))
+
+
+def _move(x: Tensor, raw: Tensor, bins: int, bound: float, inverse: bool) -> tuple[Tensor, Tensor]:
+    """The spline or its inverse, by the kernel where it fits: raw [3 bins - 1, *x.shape] for the identity outside
+    [-bound, bound], [3 bins, *x.shape] for the circle."""
+    if kernels.fits(x, raw):
+        return kernels.fused(x, raw, bins, bound, inverse, _reference)
+    return _reference(x, raw, bins, bound, inverse)
+
+
+def _reference(x: Tensor, raw: Tensor, bins: int, bound: float, inverse: bool) -> tuple[Tensor, Tensor]:
+    """What `_move` is to give, by tensor operations."""
+    step = _unspline if inverse else _spline
+    if raw.shape[0] == 3 * bins:
+        return step(x, raw, bins, bound)
+    inside = (x >= -bound) & (x <= bound)
+    y, log_slope = step(x.clamp(-bound, bound), raw, bins, bound)
+    return torch.where(inside, y, x), torch.where(inside, log_slope, torch.zeros_like(log_slope))
 
 
 def _rescaled(scalar: Scalar, bound: float) -> Scalar:
@@ -107,12 +122,12 @@ def _circular(bins: int) -> Scalar:
 
     def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         wide, raw = spread(x, raw)
-        y, log_slope = _spline(_wrap(wide), raw[:-1], bins, math.pi)
+        y, log_slope = _move(_wrap(wide), raw[:-1], bins, math.pi, False)
         return _wrap(y + rotation(raw)).to(x.dtype), log_slope
 
     def inverse(y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         wide, raw = spread(y, raw)
-        x, log_slope = _unspline(_wrap(wide - rotation(raw)), raw[:-1], bins, math.pi)
+        x, log_slope = _move(_wrap(wide - rotation(raw)), raw[:-1], bins, math.pi, True)
         return _wrap(x).to(y.dtype), log_slope
 
     return Scalar(f"circular_spline{bins}", 3 * bins + 1, forward, inverse)
@@ -182,7 +197,8 @@ def _curve(t: Tensor, u: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> tuple[Ten
 
 def _spline(x: Tensor, raw: Tensor, bins: int, bound: float) -> tuple[Tensor, Tensor]:
     """The spline at x within [-bound, bound]: (y, log dy/dx), with the closed form of its gradient where one is due."""
-    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and (x.requires_grad or raw.requires_grad)):
+    plain = torch.compiler.is_compiling() or not (torch.is_grad_enabled() and (x.requires_grad or raw.requires_grad))
+    if plain or kernels.watched(x, raw):
         return _evaluate(x, _locate(x, 0, raw, bins, bound))
     y, log_slope, *_ = _Spline.apply(x, raw, bins, bound)
     return y, log_slope
@@ -198,8 +214,6 @@ def _evaluate(x: Tensor, b: _Bin) -> tuple[Tensor, Tensor]:
 
 class _Spline(torch.autograd.Function):
     """`_evaluate` of `_locate` with its gradient written out; higher derivatives are autograd's of those two."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, raw: Tensor, bins: int, bound: float) -> tuple[Tensor, ...]:

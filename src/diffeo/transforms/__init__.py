@@ -12,6 +12,7 @@ from diffeo.transforms.linear import LU, ActNorm, Linear
 from diffeo.transforms.orthogonal import Orthogonal
 from diffeo.transforms.planar import Planar, Radial
 from diffeo.transforms.residual import Residual
+from diffeo.transforms.stacked import Stacked, chained
 from diffeo.transforms.sylvester import Sylvester
 
 __all__ = [
@@ -36,7 +37,9 @@ __all__ = [
     "Planar",
     "Radial",
     "Residual",
+    "Stacked",
     "Standardize",
     "Sylvester",
     "Transform",
+    "chained",
 ]

@@ -11,7 +11,7 @@ from diffeo.errors import ShapeError, shown, whole
 from diffeo.scalars import Move, Scalar
 from diffeo.transforms.base import Transform, fits
 
-__all__ = ["Coupling", "Partition", "check_net", "check_scalar", "made"]
+__all__ = ["Coupling", "Partition", "as_columns", "as_rows", "check_net", "check_scalar", "lie", "made"]
 
 
 class Partition(NamedTuple):
@@ -75,6 +75,19 @@ class Partition(NamedTuple):
         return Partition(self.move, self.stay) if self.stay else self
 
 
+def lie(partition: Partition) -> tuple[str, bool]:
+    """How those that stay and those that move lie among each other, and whether the first of all moves."""
+    stay, move = partition
+    d = len(stay) + len(move)
+    first = move[:1] == (0,) and bool(stay)
+    pair = (move, stay) if first else (stay, move)
+    if pair[0] + pair[1] == tuple(range(d)):
+        return "halves", first
+    if pair == (tuple(range(0, d, 2)), tuple(range(1, d, 2))) and d % 2 == 0:
+        return "in turn", first
+    return "anyhow", False
+
+
 def check_scalar(scalar: Any) -> None:
     if not isinstance(scalar, Scalar):
         raise ShapeError(f"scalar: expected a Scalar such as affine() or spline(), got {shown(scalar)}")
@@ -96,6 +109,17 @@ def check_net(net: nn.Module, in_features: int, out_features: int) -> None:
             raise ShapeError(f"net: expected {name}={expected}, got {got}; build it with {name}={expected}")
 
 
+def as_columns(x: Tensor) -> Tensor:
+    """x [n, *event] -> [d, n], where one coordinate of all rows is one run of memory."""
+    rows = x if x.ndim == 2 else x.reshape(x.shape[0], math.prod(x.shape[1:]))
+    return rows.T.contiguous()
+
+
+def as_rows(columns: Tensor, shape: torch.Size) -> Tensor:
+    """The way back, to events of that shape; a view, where they are vectors."""
+    return columns.T if len(shape) == 2 else columns.T.reshape(shape)
+
+
 class Coupling(Transform):
     """z_stay = x_stay, z_move = scalar(x_move; net(x_stay, context)).
 
@@ -111,7 +135,7 @@ class Coupling(Transform):
 
     stay: Tensor
     move: Tensor
-    restore: Tensor | None
+    restore: Tensor
 
     def __init__(self, partition: Partition, scalar: Scalar, net: nn.Module | Callable[[int, int], nn.Module]) -> None:
         super().__init__()
@@ -127,8 +151,8 @@ class Coupling(Transform):
         self.context_features = int(getattr(self.net, "context_features", 0))
         self.register_buffer("stay", torch.tensor(partition.stay, dtype=torch.long), persistent=False)
         self.register_buffer("move", torch.tensor(partition.move, dtype=torch.long), persistent=False)
-        restore = None if joined == tuple(range(len(joined))) else torch.tensor(joined).argsort()
-        self.register_buffer("restore", restore, persistent=False)
+        self.register_buffer("restore", torch.tensor(joined).argsort(), persistent=False)
+        self._lie, self._move_first = lie(partition)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._move(self.scalar.forward, x, context)
@@ -137,14 +161,29 @@ class Coupling(Transform):
         return self._move(self.scalar.inverse, z, context)
 
     def _move(self, step: Move, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        columns = x.reshape(x.shape[0], math.prod(x.shape[1:])).T  # [d, n]: one coordinate is one run of memory
-        kept, moving = columns.index_select(0, self.stay), columns.index_select(0, self.move)
+        kept, moving = self._split(as_columns(x))
         raw = self.net(kept.T, context).view(self.scalar.width, *moving.shape)
         moved, log_slope = step(moving, raw)
-        columns = torch.cat([kept, moved])
-        if self.restore is not None:
-            columns = columns.index_select(0, self.restore)
-        return columns.T.reshape(x.shape), log_slope.sum(0)
+        return as_rows(self._join(kept, moved), x.shape), log_slope.sum(0)
+
+    def _split(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates [d, n] -> those that stay and those that move; of halves, and where they take turns, a view."""
+        if self._lie == "anyhow":
+            return columns.index_select(0, self.stay), columns.index_select(0, self.move)
+        if self._lie == "in turn":
+            first, second = columns.unflatten(0, (-1, 2)).unbind(1)
+        else:
+            sizes = len(self.partition.stay), len(self.partition.move)
+            first, second = columns.split(sizes[::-1] if self._move_first else sizes)
+        return (second, first) if self._move_first else (first, second)
+
+    def _join(self, kept: Tensor, moved: Tensor) -> Tensor:
+        """The way back from `_split`."""
+        pair = (moved, kept) if self._move_first else (kept, moved)
+        if self._lie == "in turn":
+            return torch.stack(pair, 1).flatten(0, 1)
+        joined = torch.cat(pair)
+        return joined.index_select(0, self.restore) if self._lie == "anyhow" else joined
 
     def check_event(self, event: tuple[int, ...]) -> None:
         d = len(self.partition.stay) + len(self.partition.move)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffeo.errors import DataError, ShapeError, whole
 from diffeo.scalars import Move, Scalar
 from diffeo.transforms.base import Transform, fits
-from diffeo.transforms.coupling import check_net, check_scalar, made
+from diffeo.transforms.coupling import as_columns, as_rows, check_net, check_scalar, made
 
 __all__ = ["Elementwise"]
 
@@ -64,12 +64,12 @@ class Elementwise(Transform):
         return self._move(self.scalar.inverse, z, context)
 
     def _move(self, step: Move, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        columns = x.reshape(x.shape[0], math.prod(x.shape[1:])).T  # [d, n]
+        columns = as_columns(x)
         raw = self.raw[:, :, None]
         if self.net is not None:
             raw = raw + self.net(columns.T[:, :0], context).view(self.scalar.width, *columns.shape)
         moved, log_slope = step(columns, raw)
-        return moved.T.reshape(x.shape), log_slope.sum(0)
+        return as_rows(moved, x.shape), log_slope.sum(0)
 
     def check_event(self, event: tuple[int, ...]) -> None:
         fits(self, math.prod(event) == self.raw.shape[1], f"{self.raw.shape[1]} numbers", event)

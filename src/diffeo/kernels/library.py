@@ -1,0 +1,61 @@
+"""The compiled library: found, trusted if it was made of the C file beside it, and called by addresses."""
+
+import ctypes
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["LIBRARY", "VARIABLE", "Library", "in_use", "opened"]
+
+VARIABLE = "DIFFEO_KERNELS"
+TARGETS = ("plain", "x86-64-v3", "x86-64-v4")
+HERE = Path(__file__).parent
+_INTS, _ADDRESSES = [ctypes.c_int] * 4, [ctypes.c_void_p] * 7
+
+
+class Library(NamedTuple):
+    """``spline`` is the C function; ``target`` the best set of instructions here; ``threaded``: made with OpenMP."""
+
+    spline: Callable[..., None]
+    target: int
+    threaded: bool
+
+
+def opened(folder: Path = HERE) -> Library | None:
+    """The library in a folder; None, with a line in the log at debug level, where there is none or a wrong one."""
+    try:
+        return _opened(folder)
+    except (OSError, AttributeError, ValueError) as error:
+        logging.getLogger("diffeo").debug("kernels: the reference path is taken: %s", error)
+        return None
+
+
+def _opened(folder: Path) -> Library:
+    if os.environ.get(VARIABLE, "").lower() == "off":
+        raise ValueError(f"{VARIABLE}=off")
+    library = ctypes.CDLL(str(folder / "libspline.so"))
+    library.diffeo_source.restype = ctypes.c_char_p
+    made_of = library.diffeo_source().decode(errors="replace")
+    if made_of != hashlib.sha256((folder / "spline.c").read_bytes()).hexdigest()[:16]:
+        raise ValueError("libspline.so was made of another spline.c; make it again with python hatch_build.py")
+    spline = library.diffeo_spline
+    spline.restype = None
+    spline.argtypes = [*_INTS, ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
+    return Library(spline, library.diffeo_best(), bool(library.diffeo_threaded()))
+
+
+LIBRARY = opened()
+
+
+def in_use() -> str:
+    """Which kernels are in use, in a few words.
+
+    >>> in_use().split(" ")[0] in ("C", "reference")
+    True
+    """
+    if LIBRARY is None:
+        return "reference (PyTorch)"
+    return f"C ({TARGETS[LIBRARY.target]}, {'OpenMP' if LIBRARY.threaded else 'one thread'})"
