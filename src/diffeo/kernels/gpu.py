@@ -1,68 +1,70 @@
-"""The rational-quadratic spline as one Triton kernel each for forward, backward and inverse, for numbers on a GPU.
+"""The rational-quadratic spline as one Triton kernel each for forward, gradient and inverse, for numbers on a GPU.
 
-Imported only where tensors lie there, as Triton comes with torch's builds for it. One program takes BLOCK numbers and
-walks the bins twice in registers: once for the normaliser of the softmax, once for the knots. The formulas are those
-of `diffeo.scalars.rational`. On a device that was not met before, they are compared with it once, and left alone with
-a warning where they disagree.
+Imported only where tensors lie there, as Triton comes with torch's builds for it. A program takes BLOCK numbers and
+walks the bins in registers: for the normaliser of the softmax, for the knots, and for the gradient of each.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+# (what Triton compiles has types of its own)
+import math
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["Shape", "backward", "forward", "inverse"]
+__all__ = ["gradient", "moved"]
 
 BLOCK = 128
+SMALLEST_BIN, LOG_STEEPEST = 1e-3, math.log(1e3)  # as in the formulas that this stands in for
 NEWTON = 5  # safeguarded steps after the closed form of the inverse
 TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-class Shape(NamedTuple):
-    """The numbers of a spline: bins, half the interval, the least size of a bin, and the log of the steepest slope."""
-
-    bins: int
-    bound: float
-    least: float
-    log_steepest: float
-
-
-def _run(kernel: Any, shape: Shape, dtype: torch.dtype, raw: Tensor, *tensors: Tensor, **more: Any) -> None:
+def _run(kernel: Any, bins: int, bound: float, dtype: torch.dtype, raw: Tensor, *tensors: Tensor, **more: Any) -> None:
     m = tensors[0].numel()
     if not m:
         return
-    K, least = shape.bins, 2 * shape.bound * shape.least
-    scale = 2 * shape.bound * (1 - K * shape.least)
+    least, scale = 2 * bound * SMALLEST_BIN, 2 * bound * (1 - bins * SMALLEST_BIN)
     with torch.cuda.device(raw.device) if raw.is_cuda else nullcontext():
         kernel[(triton.cdiv(m, BLOCK),)](
-            tensors[0], raw, *tensors[1:], m, BOUND=shape.bound, LEAST=least, SCALE=scale, STEEPEST=shape.log_steepest,
-            dtype=TYPES[dtype], K=K, ROUND=raw.shape[0] == 3 * K, B=BLOCK, **more,
+            tensors[0], raw, *tensors[1:], m, BOUND=bound, LEAST=least, SCALE=scale, STEEPEST=LOG_STEEPEST,
+            dtype=TYPES[dtype], K=bins, ROUND=raw.shape[0] == 3 * bins, B=BLOCK, **more,
         )  # fmt: skip
 
 
-def forward(x: Tensor, raw: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
-    """x [*s], raw [3 bins - 1 or 3 bins, *s], contiguous and of one dtype, float32 or float64 -> (y, log dy/dx) [*s];
-    the identity outside the interval."""
+def moved(x: Tensor, raw: Tensor, bins: int, bound: float, inverse: bool) -> tuple[Tensor, Tensor]:
+    """x [*s], raw [3 bins - 1 or 3 bins, *s], contiguous and of one dtype -> (y, log dy/dx) [*s]; the inverse computes
+    in float64, since a slope of 1e-3 leaves a thousandth of y's precision to x."""
     y, log_slope = torch.empty_like(x), torch.empty_like(x)
-    _run(_forward, shape, x.dtype, raw, x, y, log_slope)
+    if inverse:
+        _run(_inverse, bins, bound, torch.float64, raw, x, y, log_slope, STEPS=NEWTON)
+    else:
+        _run(_forward, bins, bound, x.dtype, raw, x, y, log_slope)
     return y, log_slope
 
 
-def inverse(y: Tensor, raw: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
-    """(x, log dx/dy) [*s], computed in float64: a slope of 1e-3 leaves a thousandth of y's precision to x."""
-    x, log_slope = torch.empty_like(y), torch.empty_like(y)
-    _run(_inverse, shape, torch.float64, raw, y, x, log_slope, STEPS=NEWTON)
-    return x, log_slope
+def gradient(
+    x: Tensor, raw: Tensor, gy: Tensor, gl: Tensor, bins: int, bound: float, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients with respect to x and raw where those of the two that `moved` gives are gy and gl.
 
-
-def backward(x: Tensor, raw: Tensor, gy: Tensor, gl: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
-    """Gradients of y and log dy/dx, weighted gy and gl [*s], with respect to x and raw."""
+    With y = f(x, r) and l = log f': the inverse's are found at its outcome u, where du = (dx - f_r dr) / f' and its
+    log-slope is -l(u, r); so dx gets h = (gy - gl l_u) / f', and r what f and l give it for -h and -gl.
+    """
     gx, graw = torch.empty_like(x), torch.empty_like(raw)
-    _run(_backward, shape, x.dtype, raw, x, gy, gl, gx, graw)
-    return gx, graw
+    if not inverse:
+        _run(_backward, bins, bound, x.dtype, raw, x, gy, gl, gx, graw)
+        return gx, graw
+    u, log_slope = torch.empty_like(x, dtype=torch.float64), torch.empty_like(x, dtype=torch.float64)
+    _run(_inverse, bins, bound, torch.float64, raw, x, u, log_slope, STEPS=NEWTON)
+    bend = torch.empty_like(u)
+    _run(_backward, bins, bound, torch.float64, raw, u, torch.zeros_like(gy), gl, bend, graw)
+    h = (gy - bend) * log_slope.exp()
+    _run(_backward, bins, bound, torch.float64, raw, u, -h, -gl, bend, graw)
+    return h.to(x.dtype), graw
 
 
 @triton.jit
@@ -146,7 +148,8 @@ def _curve(t, u, s, d0, d1):
 @triton.jit
 def _forward(
     xs, raw, ys, logs, m,
-    BOUND: tl.constexpr, LEAST: tl.constexpr, SCALE: tl.constexpr, STEEPEST: tl.constexpr, dtype: tl.constexpr, K: tl.constexpr, ROUND: tl.constexpr, B: tl.constexpr,
+    BOUND: tl.constexpr, LEAST: tl.constexpr, SCALE: tl.constexpr, STEEPEST: tl.constexpr,
+    dtype: tl.constexpr, K: tl.constexpr, ROUND: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     offs = tl.program_id(0).to(tl.int64) * B + tl.arange(0, B)
     live = offs < m
@@ -166,7 +169,8 @@ def _forward(
 @triton.jit
 def _inverse(
     ys, raw, xs, logs, m,
-    BOUND: tl.constexpr, LEAST: tl.constexpr, SCALE: tl.constexpr, STEEPEST: tl.constexpr, dtype: tl.constexpr, K: tl.constexpr, ROUND: tl.constexpr, STEPS: tl.constexpr, B: tl.constexpr,
+    BOUND: tl.constexpr, LEAST: tl.constexpr, SCALE: tl.constexpr, STEEPEST: tl.constexpr,
+    dtype: tl.constexpr, K: tl.constexpr, ROUND: tl.constexpr, STEPS: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     offs = tl.program_id(0).to(tl.int64) * B + tl.arange(0, B)
     live = offs < m
@@ -199,7 +203,8 @@ def _inverse(
 @triton.jit
 def _backward(
     xs, raw, gys, gls, gxs, graw, m,
-    BOUND: tl.constexpr, LEAST: tl.constexpr, SCALE: tl.constexpr, STEEPEST: tl.constexpr, dtype: tl.constexpr, K: tl.constexpr, ROUND: tl.constexpr, B: tl.constexpr,
+    BOUND: tl.constexpr, LEAST: tl.constexpr, SCALE: tl.constexpr, STEEPEST: tl.constexpr,
+    dtype: tl.constexpr, K: tl.constexpr, ROUND: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     offs = tl.program_id(0).to(tl.int64) * B + tl.arange(0, B)
     live = offs < m

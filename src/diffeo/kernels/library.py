@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["LIBRARY", "VARIABLE", "Library", "in_use", "opened"]
+__all__ = ["LIBRARY", "VARIABLE", "Library", "allowed", "in_use", "opened", "stand_back"]
 
 VARIABLE = "DIFFEO_KERNELS"
 TARGETS = ("plain", "x86-64-v3", "x86-64-v4")
@@ -29,12 +29,22 @@ def opened(folder: Path = HERE) -> Library | None:
     try:
         return _opened(folder)
     except (OSError, AttributeError, ValueError) as error:
-        logging.getLogger("diffeo").debug("kernels: the reference path is taken: %s", error)
+        stand_back(error)
         return None
 
 
+def allowed() -> bool:
+    """Whether kernels may be used at all."""
+    return os.environ.get(VARIABLE, "").lower() != "off"
+
+
+def stand_back(reason: object) -> None:
+    """Say in the log that the formulas are computed by tensor operations."""
+    logging.getLogger("diffeo").debug("kernels: the reference path is taken: %s", reason)
+
+
 def _opened(folder: Path) -> Library:
-    if os.environ.get(VARIABLE, "").lower() == "off":
+    if not allowed():
         raise ValueError(f"{VARIABLE}=off")
     library = ctypes.CDLL(str(folder / "libspline.so"))
     library.diffeo_source.restype = ctypes.c_char_p
