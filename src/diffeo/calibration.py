@@ -5,6 +5,8 @@ rounding and types give none of them away. How many rows are looked at follows f
 so that a run can be repeated bit for bit.
 """
 
+import sys
+
 import numpy as np
 import torch
 from scipy import special
@@ -27,6 +29,7 @@ FOLDS = 5
 SHARED = 10  # of so many rows one gets draws of its own
 _SECONDS, _BUDGET, _POWER, _LONGEST, _SHARE = 1.5, 12.0, 0.6, 10.0, 1 / 8
 _CLASSIFIER = 0.3  # seconds, however few the rows
+_IMPORTS = 1.5  # seconds, once
 
 
 # How many rows -------------------------------------------------------------------------------------------------------
@@ -66,7 +69,8 @@ def _sampled(rows: int, most: int) -> int:
 def planned_seconds(density: Mixed, rows: int, budget: float | None) -> float:
     """What the evidence on so many held-out rows is expected to take."""
     most, (row, sample) = affordable(density, budget), _seconds_each(density)
-    return _CLASSIFIER + row * min(rows, most) + sample * _sampled(rows, most)
+    imports = 0.0 if "sklearn.ensemble" in sys.modules else _IMPORTS
+    return imports + _CLASSIFIER + row * min(rows, most) + sample * _sampled(rows, most)
 
 
 # Rows and samples ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -114,6 +115,7 @@ class _Run:
         self.failed = torch.zeros(self.per_round, device=self.device)  # of the steps of a round, 1 where one failed
         self.values = torch.zeros(self.per_round, len(self.parts), dtype=torch.float64, device=self.device)
         self.looked, self.in_row, self.last_failed = 0, 0, 0
+        self.round_seconds = 0.0  # that the last round took
         self._epoch, self._batches = -1, list[Tensor]()
         if state.tensors:
             self._restore()
@@ -281,14 +283,16 @@ def _rounds(run: _Run, budget: float | None, stop: Callable[[], bool]) -> Iterat
         state.schedule.append(_progress(run, began, budget))
         if (progress := state.schedule[-1]) >= 1:
             break
-        slope = progress - state.schedule[-2] if len(state.schedule) > 1 else run.per_round / run.total
+        slope, round_began = _slope(run), time.monotonic()
         try:
             with torch.random.fork_rng(devices=_devices(problem)):
                 _round(run, progress, slope, good, stop)
         except Interrupted as end:
             vars(state).update(numbers, tensors=good, seconds=time.monotonic() - began)
             raise Interrupted(f"interrupted after epoch {state.step / run.per_epoch:.4g}", end.run) from None
-        yield _record(run, run.validate(), began, progress + slope, budget)
+        valid = run.validate()
+        run.round_seconds = time.monotonic() - round_began
+        yield _record(run, valid, began, progress + slope, budget)
     run.finish()
 
 
@@ -327,10 +331,15 @@ def _progress(run: _Run, began: float, budget: float | None) -> float:
     by_steps = state.step / run.total
     if budget is None:
         return by_steps
-    seconds = [record["seconds"] for record in state.history[-2:]]
-    by_clock, last = (time.monotonic() - began) / budget, (seconds[-1] - seconds[0]) / budget
-    over = by_clock + last > OVERTIME
+    by_clock = (time.monotonic() - began) / budget
+    over = by_clock + run.round_seconds / budget > OVERTIME
     return round(max(by_steps, by_clock, 1.0 if over else 0.0), 6)
+
+
+def _slope(run: _Run) -> float:
+    """How much progress a round makes: as much as the last one, but that a pause between them is no progress."""
+    last = [after - before for before, after in pairwise(run.state.schedule[-3:])]
+    return min(last[-1], 2 * last[0]) if last else run.per_round / run.total
 
 
 def _record(run: _Run, valid: list[float], began: float, progress: float, budget: float | None) -> dict[str, Any]:
