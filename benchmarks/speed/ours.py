@@ -39,6 +39,7 @@ class Variant(NamedTuple):
 
 
 VARIANTS: dict[str, dict[str, Variant]] = {  # by kind of layers
+    "autoregressive": {"diffeo, incremental": Variant({"inverse_by": "incremental"}, ("sample",))},
     "continuous": {"diffeo, dopri5": Variant({"method": "dopri5"}, ("train", "log_prob", "sample"))},
 }
 
