@@ -1,6 +1,7 @@
 """The fit: which start it takes, and that what was chosen in a trial is repeated."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,21 @@ def test_the_better_one_goes_on_and_is_repeated(winner: int, tmp_path: Path, mon
     again = Model.fit(rows(), config=CONFIG, schedule=tmp_path / "m")
     for name, value in model.density.state_dict().items():
         assert torch.equal(value, again.density.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("curve", "score"),
+    [
+        ({0: -9.0}, -9.0),
+        ({0: -9.0, 20: -3.0}, -3.0),  # no half of it is known
+        ({0: -9.0, 20: -3.0, 40: -1.0}, 1.0),
+        ({0: -9.0, 20: -3.0, 40: -1.0, 60: -1.5, 80: -0.5}, 0.0),
+    ],
+)
+def test_what_learns_faster_promises_more(curve: dict[int, float], score: float) -> None:
+    history = [{"step": step, "parts": {"masses": 7.0, "numbers": value}} for step, value in curve.items()]
+    course: Any = SimpleNamespace(state=State(history=history))
+    assert fitting._score(course) == score
 
 
 def test_members_and_layers_do_not_go_together() -> None:

@@ -154,6 +154,34 @@ def test_import_is_light(module: str) -> None:
     assert done.stdout.split() == []
 
 
+def test_a_model_brings_nothing_that_only_reports_and_other_peoples_frames_need() -> None:
+    heavy = "pandas matplotlib sklearn scipy.stats rich torch._dynamo sympy"
+    code = f"import sys, diffeo; diffeo.Model; print(*[name for name in '{heavy}'.split() if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
+def test_training_begins_without_what_is_slow_to_import(tmp_path: Path) -> None:
+    """The command's own process, at its first step."""
+    (tmp_path / "table.csv").write_text("a,b\n" + "".join(f"{i % 17 / 7},{i % 29 / 3}\n" for i in range(300)))
+    heavy = "pandas matplotlib sklearn scipy.stats torch._dynamo"
+    code = (
+        "import os, sys\n"
+        "from diffeo import training\n"
+        "def step(self, progress):\n"
+        f"    print(*[name for name in '{heavy}'.split() if name in sys.modules], flush=True)\n"
+        "    os._exit(0)\n"
+        "training._Run.step = step\n"
+        "for name in [name for name in sys.modules if name.split('.')[0] in ('pyarrow', 'pandas')]:\n"
+        "    raise AssertionError(name)\n"
+        "from diffeo.cli import main\n"
+        "main()\n"
+    )
+    words = [sys.executable, "-c", code, "fit", "table.csv", "-o", "model", "-q", "--epochs", "1", "--hidden", "8"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=100, cwd=tmp_path)
+    assert done.stdout.split() == []
+
+
 def test_public_names() -> None:
     assert set(diffeo.__all__) <= set(dir(diffeo))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
