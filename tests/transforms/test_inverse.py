@@ -240,3 +240,12 @@ def test_the_choice_is_no_part_of_what_is_saved() -> None:
 def test_a_missing_context_is_named() -> None:
     with pytest.raises(ShapeError, match="takes 2 context features, got none"):
         layer(3, context=2).inverse(torch.zeros(1, 3, dtype=torch.float64))
+
+
+def test_numbers_finer_than_the_weights_come_back_as_exactly_as_they_can() -> None:
+    made = layer(6).float()
+    x = torch.randn(50, 6, dtype=torch.float64, generator=generator())
+    with torch.no_grad():
+        z = made(x)[0]
+        torch.testing.assert_close(made.inverse(z)[0], x, rtol=1e-11, atol=1e-11)
+        assert torch.equal(made.inverse(z)[0], found(made, "sequential", z)[0])

@@ -39,7 +39,8 @@ class Autoregressive(Transform):
       units in the last place; rows that still do after 16 corrections are done incrementally. What is found is the
       incremental inverse where every coordinate that is read is off by that much at most, so as exact as it up to a
       few roundings. Where gradients are wanted, a program is traced or dropout is on, it is incremental.
-    - ``"auto"``: the quicker of the two by the layer's and the batch's size.
+    - ``"auto"``: the quicker of the two by the layer's and the batch's size; for numbers finer than the net's weights
+      the sequential one, as what the net says is then to be what it says in forward, to the last bit.
     - ``"sequential"``: a pass of the net for each coordinate; what nets of other kinds and nets with hooks always take.
 
     >>> from diffeo import nets, scalars
@@ -97,6 +98,9 @@ class Autoregressive(Transform):
             or (self.context_features and context is None)
         ):
             return "sequential"
+        weights = next(net.parameters())
+        if self.inverse_by == "auto" and torch.promote_types(columns.dtype, weights.dtype) != weights.dtype:
+            return "sequential"  # numbers finer than the weights: what these say has to be what they say in forward
         given = (columns, *net.parameters()) if context is None else (columns, context, *net.parameters())
         learning = torch.is_grad_enabled() and any(v.requires_grad for v in given)
         random = net.training and bool(getattr(net, "dropout", 0))  # no two sweeps would be of one layer
