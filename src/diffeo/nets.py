@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffeo.errors import ShapeError, shown, whole
+from diffeo.kernels import addmm
 
 __all__ = [
     "ACTIVATIONS",
@@ -82,7 +83,7 @@ class _Linear(nn.Linear):
     """A linear layer, feature first: h [in, n] -> [out, n]."""
 
     def forward(self, h: Tensor) -> Tensor:
-        return torch.addmm(self.bias.unsqueeze(1), self.weight, h)
+        return addmm(self.bias.unsqueeze(1), self.weight, h)
 
 
 class _Zero(nn.Module):
@@ -98,7 +99,7 @@ class _Zero(nn.Module):
         bias: Tensor = self.bias
         if some != EVERY:
             weight, bias, mask = weight[some], bias[some], None if mask is None else mask[some]
-        return torch.addmm(bias.unsqueeze(1), weight if mask is None else weight * mask, hidden)
+        return addmm(bias.unsqueeze(1), weight if mask is None else weight * mask, hidden)
 
 
 class Constants(nn.Module):
@@ -286,7 +287,7 @@ class _Masked(_Linear):
         self.register_buffer("mask", mask.float(), persistent=False)
 
     def forward(self, h: Tensor) -> Tensor:
-        return torch.addmm(self.bias.unsqueeze(1), self.weight * self.mask, h)
+        return addmm(self.bias.unsqueeze(1), self.weight * self.mask, h)
 
 
 class MaskedNet(_Net):
