@@ -6,6 +6,8 @@ from torch.autograd import forward_ad
 
 __all__ = ["is_plain"]
 
+KINDS = frozenset((Tensor, torch.nn.Parameter))
+
 
 def is_plain(*tensors: Tensor) -> bool:
     """Whether numbers can be looked at, and none but they and their gradients are asked for: not where a program is
@@ -17,7 +19,7 @@ def is_plain(*tensors: Tensor) -> bool:
     """
     return not (
         torch.compiler.is_compiling()
-        or any(type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter for tensor in tensors)
+        or not KINDS.issuperset(map(type, tensors))
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
         or torch._C._len_torch_dispatch_stack() > 0

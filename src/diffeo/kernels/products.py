@@ -11,32 +11,32 @@ import logging
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffeo.kernels.library import VARIABLE
-from diffeo.tracing import is_plain
 
-__all__ = ["addmm", "in_use"]
+__all__ = ["in_use", "is_large", "mm"]
 
 LEAST = 2_000_000  # multiplications and additions, from which a call of oneDNN is worth what it costs
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def addmm(added: Tensor, weight: Tensor, h: Tensor) -> Tensor:
-    """``added`` [m, 1] or [m, n] + ``weight`` [m, k] @ ``h`` [k, n], as `torch.addmm` has it, to rounding.
+def mm(a: Tensor, b: Tensor) -> Tensor:
+    """a [m, k] @ b [k, n] of plain tensors of a processor, without a gradient.
 
-    >>> addmm(torch.ones(2, 1), torch.eye(2), torch.zeros(2, 3))
+    >>> mm(torch.ones(2, 3), torch.eye(3))
     tensor([[1., 1., 1.],
             [1., 1., 1.]])
     """
-    if torch.compiler.is_compiling() or weight.shape[0] * h.numel() < LEAST or not _fits(added, weight, h):
-        return torch.addmm(added, weight, h)
-    if torch.is_grad_enabled() and (added.requires_grad or weight.requires_grad or h.requires_grad):
-        return _Addmm.apply(added, weight, h)
-    return _product(weight, h).add_(added)
+    return _product(a, b) if is_large(a, b) else torch.mm(a, b)
+
+
+def is_large(a: Tensor, b: Tensor) -> bool:
+    """Whether the product of a [m, k] and b [k, n] goes to oneDNN."""
+    large = a.shape[0] * b.numel() >= LEAST and a.dtype == torch.float32
+    return large and _faster() and torch._C._get_mkldnn_enabled()
 
 
 def in_use() -> str:
@@ -46,17 +46,6 @@ def in_use() -> str:
     True
     """
     return "oneDNN (float32, larger ones)" if _faster() and torch._C._get_mkldnn_enabled() else "PyTorch's own"
-
-
-def _fits(*tensors: Tensor) -> bool:
-    """Whether oneDNN can stand in: float32 on a processor for which it is faster, and nobody watches."""
-    return (
-        all(tensor.dtype == torch.float32 and tensor.is_cpu for tensor in tensors)
-        and _faster()
-        and torch._C._get_mkldnn_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and is_plain(*tensors)
-    )
 
 
 @functools.cache
@@ -99,24 +88,3 @@ def _dense(matrix: Tensor) -> Tensor:
     """The matrix with its rows or its columns each in one run of memory."""
     (rows, columns), (down, across) = matrix.shape, matrix.stride()
     return matrix if (across == 1 and down >= columns) or (down == 1 and across >= rows) else matrix.contiguous()
-
-
-class _Addmm(torch.autograd.Function):
-    """The same with its gradient, of which the products are as large."""
-
-    @staticmethod
-    def forward(ctx: Any, added: Tensor, weight: Tensor, h: Tensor) -> Tensor:
-        ctx.save_for_backward(weight, h)
-        ctx.alike = added.shape[1] == h.shape[1]
-        return _product(weight, h).add_(added)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        weight, h = ctx.saved_tensors
-        product = torch.mm if torch.is_grad_enabled() or not _fits(g) else _product
-        by_added, by_weight, by_h = ctx.needs_input_grad
-        return (
-            (g if ctx.alike else g.sum(1, keepdim=True)) if by_added else None,
-            product(g, h.T) if by_weight else None,
-            product(weight.T, g) if by_h else None,
-        )
