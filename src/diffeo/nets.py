@@ -136,6 +136,8 @@ class Constants(nn.Module):
 class _Net(nn.Module):
     """What every conditioner has: its sizes, and the way its inputs are brought to its own dtype and joined."""
 
+    _activation: Callable[[Tensor], Tensor]
+
     def __init__(
         self, in_features: int, out_features: int, context_features: int, dropout: float, activation: str
     ) -> None:
@@ -160,13 +162,13 @@ class _Net(nn.Module):
 
     def _through(self, h: Tensor, hidden: nn.ModuleList, last: nn.Module, *how: Any) -> Tensor:
         """Inputs [in, n] through hidden layers and the last, which is also told ``how``."""
-        layers = [*hidden._modules.values(), last]
+        layers: list[Any] = [*hidden, last]
         if self.activation == "relu" and not (self.dropout and self.training) and all(map(_is_bare, layers)):
-            acting = [v for layer in layers[:-1] for v in layer.acting()]  # type: ignore[operator]
-            return perceptron(h, *acting, *last.acting(*how))  # type: ignore[operator]
-        for layer in hidden:
+            acting = [v for layer in layers[:-1] for v in layer.acting()]
+            return perceptron(h, *acting, *layers[-1].acting(*how))
+        for layer in layers[:-1]:
             h = self._drop(self._activation(layer(h)))
-        return last(h, *how)
+        return layers[-1](h, *how)
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}, context={self.context_features}"

@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
     """\b
     Example: diffeo doctor
 
-    Say which versions, devices, threads, kernels and products of matrices are in use, and which optional packages are there.
+    Say which versions, devices, threads and kernels are in use, and which optional packages are there.
     """
     found = findings()
     if as_json:
