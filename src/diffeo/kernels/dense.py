@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffeo.kernels.products import is_large, mm
-from diffeo.tracing import is_plain
+from diffeo.tracing import is_watched
 
 __all__ = ["linear", "perceptron"]
 
@@ -46,7 +46,7 @@ def perceptron(h: Tensor, *layers: Tensor) -> Tensor:
 
 def _fits(h: Tensor, *layers: Tensor) -> bool:
     """Whether it can be computed at once: plain tensors of a processor, all of one dtype, and nobody watches."""
-    if not is_plain(h, *layers) or torch.is_autocast_enabled("cpu"):
+    if is_watched(h, *layers) or torch.is_autocast_enabled("cpu"):
         return False
     return h.dtype in DTYPES and set(map(_kind, (h, *layers))) == {(h.dtype, True)}
 
@@ -87,7 +87,7 @@ class _Perceptron(torch.autograd.Function):
         needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
             return _slopes(given, needed, g)
-        product = mm if is_plain(g) else torch.mm
+        product = torch.mm if is_watched(g) else mm
         read, found = (given[0], *hidden), list[Tensor | None]([None] * ctx.count)
         for i in range(len(hidden), -1, -1):
             at = 1 + 2 * i

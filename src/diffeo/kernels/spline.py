@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffeo.kernels import library
-from diffeo.tracing import is_plain
+from diffeo.tracing import is_watched
 
 __all__ = ["fits", "fused", "gradient", "moved"]
 
@@ -28,7 +28,7 @@ def fits(x: Tensor, raw: Tensor) -> bool:
         return False
     if torch.compiler.is_compiling():
         return not torch.compiler.is_exporting()
-    return is_plain(x, raw)
+    return not is_watched(x, raw)
 
 
 def fused(

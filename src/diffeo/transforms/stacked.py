@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffeo.errors import ShapeError
 from diffeo.nets import FURTHEST, MLP, NEAR, ScaleAndShift, soft_clip
-from diffeo.tracing import is_plain
+from diffeo.tracing import is_watched
 from diffeo.transforms.base import Chain, Inverse, Transform
 from diffeo.transforms.coupling import Coupling, lie
 
@@ -139,7 +139,7 @@ def _steps_of(transforms: Sequence[object]) -> list[_Step] | None:
 
 def _plain(x: Tensor) -> bool:
     """Whether numbers can be looked at, and nobody looks at the single steps."""
-    return is_plain(x) and x.ndim == 2 and x.dtype in LARGEST and x.device.type == "cpu"
+    return not is_watched(x) and x.ndim == 2 and x.dtype in LARGEST and x.device.type == "cpu"
 
 
 class _Kept(NamedTuple):
