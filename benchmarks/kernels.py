@@ -1,4 +1,4 @@
-"""The spline's ways to be fast, side by side: `python benchmarks/kernels.py [--rounds 15]`.
+"""Ways to be fast, side by side, a layer's products and the spline: `python benchmarks/kernels.py [--rounds 15]`.
 
 The formulas in eager torch, the C kernel, numba (where it is installed: pip install numba), the formulas under
 torch.compile, and a layer's net beside them. One thread, CPU milliseconds of the process, cases taken in turn, medians
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from diffeo.kernels import in_use
+from diffeo.kernels import products as multiplied
 from diffeo.kernels import spline as kernel
 from diffeo.scalars import rational
 
@@ -232,12 +233,38 @@ def measure(d: int, n: int, rounds: int) -> None:
         print(f"| {name} | {' | '.join(cells)} | {sum(first[name, task] for task in TASKS):.1f} |")
 
 
+PRODUCTS = ((128, 3, 512), (69, 128, 64), (128, 128, 512), (736, 128, 512), (512, 512, 512), (128, 31, 4096))
+
+
+def products(rounds: int) -> None:
+    """torch.mm and oneDNN at a layer's three products: W H, G H^T and W^T G, for W [m, k], H [k, n] and G [m, n]."""
+    pairs = {"W H": lambda w, h, g: (w, h), "G H^T": lambda w, h, g: (g, h.T), "W^T G": lambda w, h, g: (w.T, g)}
+    cells = [f"{name}: {way}" for name in pairs for way in ("torch.mm", "oneDNN")]
+    print(f"\nlarger products go to: {multiplied.in_use()}")
+    print(f"\n| m, k, n; CPU ms (quartiles) | {' | '.join(cells)} |\n|{'---|' * (1 + len(cells))}")
+    for m, k, n in PRODUCTS:
+        given = torch.randn(m, k), torch.randn(k, n), torch.randn(m, n)
+        cases = [(way, *pair(*given)) for pair in pairs.values() for way in (torch.mm, multiplied._product)]
+        spent = [list[float]() for _ in cases]
+        for turn in range(rounds + 1):
+            for (way, a, b), times in zip(cases, spent, strict=True):
+                start = time.process_time()
+                for _ in range(20):
+                    way(a, b)
+                if turn:
+                    times.append((time.process_time() - start) / 20 * 1e3)
+        rows = [statistics.quantiles(times) for times in spent]
+        print(f"| {m}, {k}, {n} | {' | '.join(f'{row[1]:.3f} ({row[0]:.3f}-{row[2]:.3f})' for row in rows)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, numba {numba.__version__ if numba else '(missing)'}, kernels: {in_use()}")
+    with torch.no_grad():
+        products(rounds)
     for d, n in SIZES:
         measure(d, n, rounds)
 

@@ -9,12 +9,14 @@ softly clipped, so that no layer extrapolates far outside the data it learned fr
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffeo.errors import ShapeError, shown, whole
+from diffeo.kernels import linear, perceptron
 
 __all__ = [
     "ACTIVATIONS",
@@ -82,7 +84,11 @@ class _Linear(nn.Linear):
     """A linear layer, feature first: h [in, n] -> [out, n]."""
 
     def forward(self, h: Tensor) -> Tensor:
-        return torch.addmm(self.bias.unsqueeze(1), self.weight, h)
+        return linear(h, *self.acting())
+
+    def acting(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias as they act."""
+        return self.weight, self.bias
 
 
 class _Zero(nn.Module):
@@ -94,11 +100,15 @@ class _Zero(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None, some: slice = EVERY) -> Tensor:
+        return linear(hidden, *self.acting(mask, some))
+
+    def acting(self, mask: Tensor | None = None, some: slice = EVERY) -> tuple[Tensor, Tensor]:
+        """Weight and bias as they act."""
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if some != EVERY:
             weight, bias, mask = weight[some], bias[some], None if mask is None else mask[some]
-        return torch.addmm(bias.unsqueeze(1), weight if mask is None else weight * mask, hidden)
+        return weight if mask is None else weight * mask, bias
 
 
 class Constants(nn.Module):
@@ -126,13 +136,17 @@ class Constants(nn.Module):
 class _Net(nn.Module):
     """What every conditioner has: its sizes, and the way its inputs are brought to its own dtype and joined."""
 
-    def __init__(self, in_features: int, out_features: int, context_features: int, dropout: float) -> None:
+    _activation: Callable[[Tensor], Tensor]
+
+    def __init__(
+        self, in_features: int, out_features: int, context_features: int, dropout: float, activation: str
+    ) -> None:
         super().__init__()
         self.in_features, self.out_features = whole("in_features", in_features, 0), whole("out_features", out_features)
         self.context_features = whole("context", context_features, 0)
         if not 0 <= dropout < 1:
             raise ShapeError(f"dropout: expected a share from 0 to below 1, got {dropout!r}")
-        self.dropout = dropout
+        self.dropout, self.activation = dropout, activation
 
     def _join(self, h: Tensor, context: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Clipped inputs [in + c, n]."""
@@ -146,8 +160,24 @@ class _Net(nn.Module):
     def _drop(self, hidden: Tensor) -> Tensor:
         return F.dropout(hidden, self.dropout, self.training) if self.dropout else hidden
 
+    def _through(self, h: Tensor, hidden: nn.ModuleList, last: nn.Module, *how: Any) -> Tensor:
+        """Inputs [in, n] through hidden layers and the last, which is also told ``how``."""
+        layers: list[Any] = [*hidden, last]
+        if self.activation == "relu" and not (self.dropout and self.training) and all(map(_is_bare, layers)):
+            acting = [v for layer in layers[:-1] for v in layer.acting()]
+            return perceptron(h, *acting, *layers[-1].acting(*how))
+        for layer in layers[:-1]:
+            h = self._drop(self._activation(layer(h)))
+        return layers[-1](h, *how)
+
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}, context={self.context_features}"
+
+
+def _is_bare(layer: nn.Module) -> bool:
+    """Whether a layer is one of those here, and nobody waits for it to be called."""
+    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return not hooks and type(layer) in (_Linear, _Masked, _Zero)
 
 
 class MLP(_Net):
@@ -166,17 +196,14 @@ class MLP(_Net):
         activation: str = "silu",
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(in_features, out_features, context, dropout)
+        super().__init__(in_features, out_features, context, dropout, activation)
         sizes = [in_features + context, *(_widths(hidden) if in_features + context else ())]
         self.hidden = nn.ModuleList(_Linear(a, b) for a, b in pairwise(sizes))
         self.last = _Zero(sizes[-1], out_features)
-        self.activation, self._activation = activation, _activation(activation, into=True)
+        self._activation = _activation(activation, into=True)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        h = self._join(h, context, self.last.weight.dtype)
-        for layer in self.hidden:
-            h = self._drop(self._activation(layer(h)))
-        return self.last(h)
+        return self._through(self._join(h, context, self.last.weight.dtype), self.hidden, self.last)
 
 
 class _Block(nn.Module):
@@ -211,7 +238,7 @@ class ResMLP(_Net):
         activation: str = "silu",
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(in_features, out_features, context, dropout)
+        super().__init__(in_features, out_features, context, dropout, activation)
         whole("width", width), whole("blocks", blocks, 0)
         seen = in_features + context
         self.first = _Linear(seen, width) if seen else None
@@ -285,8 +312,8 @@ class _Masked(_Linear):
         super().__init__(mask.shape[1], mask.shape[0])
         self.register_buffer("mask", mask.float(), persistent=False)
 
-    def forward(self, h: Tensor) -> Tensor:
-        return torch.addmm(self.bias.unsqueeze(1), self.weight * self.mask, h)
+    def acting(self) -> tuple[Tensor, Tensor]:
+        return self.weight * self.mask, self.bias
 
 
 class MaskedNet(_Net):
@@ -310,7 +337,7 @@ class MaskedNet(_Net):
         activation: str = "silu",
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(len(in_places), len(out_places), context, dropout)
+        super().__init__(len(in_places), len(out_places), context, dropout, activation)
         # A unit of degree g may use the inputs in places < g; context has degree 0 and is open to every unit.
         count = max([*in_places, *out_places], default=-1) + 1
         before, after = (torch.tensor([int(i) for i in places], dtype=torch.long) for places in (in_places, out_places))
@@ -324,10 +351,7 @@ class MaskedNet(_Net):
 
     def forward(self, h: Tensor, context: Tensor | None = None, some: slice = EVERY) -> Tensor:
         """Outputs [out, n], or only `some` of them."""
-        h = self._join(h, context, self.last.weight.dtype)
-        for layer in self.hidden:
-            h = self._drop(self._activation(layer(h)))
-        return self.last(h, self.mask, some)
+        return self._through(self._join(h, context, self.last.weight.dtype), self.hidden, self.last, self.mask, some)
 
 
 class MaskedMLP(MaskedNet):

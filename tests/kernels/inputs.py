@@ -1,4 +1,4 @@
-"""Splines and numbers on which the kernel is held against the formulas."""
+"""Splines and numbers on which the kernel is held against the formulas, and how products are made to go to oneDNN."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffeo.kernels import library
+from diffeo.kernels import library, products
 from diffeo.scalars import rational
 
 NEEDS = pytest.mark.skipif(library.LIBRARY is None, reason="no kernels here: compile them by python hatch_build.py")
@@ -64,3 +64,11 @@ def knots(case: Case, raw: Tensor, axis: int) -> Tensor:
     sizes = raw[axis * case.bins : (axis + 1) * case.bins].double()
     shares = 1e-3 + (1 - 1e-3 * case.bins) * torch.softmax(sizes, 0)
     return case.bound * (2 * shares.cumsum(0) - 1)
+
+
+def anyway(monkeypatch: pytest.MonkeyPatch, least: int = 1) -> None:
+    """Products of this size go to oneDNN on every processor that has it."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("torch without oneDNN")
+    monkeypatch.setattr(products, "_faster", lambda: True)
+    monkeypatch.setattr(products, "LEAST", least)

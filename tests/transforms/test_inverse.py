@@ -158,8 +158,9 @@ def test_each_unit_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Activations act on as many numbers as one forward pass has hidden units."""
     made = layer(50, hidden=(70, 33))
     seen = []
-    act = made.net._activation
-    monkeypatch.setattr(made.net, "_activation", lambda h: (seen.append(len(h)), act(h))[1])
+    name = made.net.activation
+    act = nets.ACTIVATIONS[name]
+    monkeypatch.setitem(nets.ACTIVATIONS, name, lambda h: (seen.append(len(h)), act(h))[1])
     found(made, "incremental", torch.zeros(3, 50, dtype=torch.float64))
     assert sum(seen) == 70 + 33
 

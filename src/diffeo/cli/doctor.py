@@ -26,7 +26,7 @@ def command(as_json: bool) -> None:
     if as_json:
         echo_json(**found)
         return
-    for name in ("diffeo", "python", "system", "threads", "kernels"):
+    for name in ("diffeo", "python", "system", "threads", "kernels", "products"):
         click.echo(f"{name:<9} {found[name]}")
     click.echo(f"{'devices':<9} {', '.join(found['devices'])}")
     for group, packages in found["packages"].items():
@@ -38,7 +38,7 @@ def findings() -> dict[str, Any]:
     """All that the command says, as one dictionary."""
     import torch
 
-    from diffeo.kernels import in_use
+    from diffeo.kernels import in_use, products
 
     cards = [f"cuda:{place} {torch.cuda.get_device_name(place)}" for place in range(torch.cuda.device_count())]
     return {
@@ -48,6 +48,7 @@ def findings() -> dict[str, Any]:
         "devices": ["cpu", *cards],
         "threads": torch.get_num_threads(),
         "kernels": in_use(),
+        "products": products.in_use(),
         "packages": packages(),
     }
 

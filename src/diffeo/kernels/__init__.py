@@ -1,9 +1,11 @@
-"""The same formulas made fast: C that is compiled when diffeo is installed, and stood in for by `scalars/` elsewhere.
+"""The same formulas made fast: C that is compiled when diffeo is installed, and stood in for by `scalars/` elsewhere;
+and perceptrons, whose products of matrices go to the library that is the fastest at them.
 
 Whether kernels are used decides how fast a flow is, and nothing else: results agree to rounding.
 """
 
+from diffeo.kernels.dense import linear, perceptron
 from diffeo.kernels.library import VARIABLE, in_use
-from diffeo.kernels.spline import fits, fused, watched
+from diffeo.kernels.spline import fits, fused
 
-__all__ = ["VARIABLE", "fits", "fused", "in_use", "watched"]
+__all__ = ["VARIABLE", "fits", "fused", "in_use", "linear", "perceptron"]

@@ -12,28 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from diffeo.kernels import library
+from diffeo.tracing import is_watched
 
-__all__ = ["fits", "fused", "gradient", "moved", "watched"]
+__all__ = ["fits", "fused", "gradient", "moved"]
 
 Reference = Callable[[Tensor, Tensor, int, float, bool], tuple[Tensor, Tensor]]
 DTYPES = (torch.float32, torch.float64)
 THREADED = 8192  # numbers from which threads are worth their start
 _PROCESS = os.getpid()  # OpenMP's threads do not outlive a fork
-
-
-def watched(*tensors: Tensor) -> bool:
-    """Whether somebody looks at the single steps of a computation: a transformation of functions, forward-mode
-    gradients, a tracer, tensors that are no numbers. Not to be asked while torch compiles."""
-    return (
-        any(type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter for tensor in tensors)
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None
-    )
 
 
 def fits(x: Tensor, raw: Tensor) -> bool:
@@ -44,7 +32,7 @@ def fits(x: Tensor, raw: Tensor) -> bool:
         return False
     if torch.compiler.is_compiling():
         return x.is_cpu and not torch.compiler.is_exporting()
-    return not watched(x, raw)
+    return not is_watched(x, raw)
 
 
 def fused(

@@ -11,6 +11,7 @@ from torch import Tensor
 from diffeo import kernels
 from diffeo.errors import ShapeError, shown, whole
 from diffeo.scalars.base import Move, Scalar, spread
+from diffeo.tracing import is_watched
 
 __all__ = ["LOG_STEEPEST", "SMALLEST_BIN", "spline"]
 
@@ -197,8 +198,8 @@ def _curve(t: Tensor, u: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> tuple[Ten
 
 def _spline(x: Tensor, raw: Tensor, bins: int, bound: float) -> tuple[Tensor, Tensor]:
     """The spline at x within [-bound, bound]: (y, log dy/dx), with the closed form of its gradient where one is due."""
-    plain = torch.compiler.is_compiling() or not (torch.is_grad_enabled() and (x.requires_grad or raw.requires_grad))
-    if plain or kernels.watched(x, raw):
+    learns = torch.is_grad_enabled() and (x.requires_grad or raw.requires_grad)
+    if not learns or is_watched(x, raw):
         return _evaluate(x, _locate(x, 0, raw, bins, bound))
     y, log_slope, *_ = _Spline.apply(x, raw, bins, bound)
     return y, log_slope

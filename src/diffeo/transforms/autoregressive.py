@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from diffeo.errors import ShapeError, shown
 from diffeo.nets import MaskedNet
 from diffeo.scalars import Scalar
+from diffeo.tracing import is_plain
 from diffeo.transforms.base import Transform, fits
 from diffeo.transforms.coupling import as_columns, as_rows, check_net, check_scalar, made
 from diffeo.transforms.incremental import plan_of, solved
-from diffeo.transforms.tracing import is_plain
 
 __all__ = ["Autoregressive", "InverseBy"]
 

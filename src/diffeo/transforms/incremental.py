@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffeo.nets import MaskedNet, soft_clip
+from diffeo.nets import ACTIVATIONS, MaskedNet, soft_clip
 
 __all__ = ["Answer", "Plan", "plan_of", "solved"]
 
@@ -129,7 +129,8 @@ def _folded(net: MaskedNet, plan: Plan, context: Tensor | None) -> _Folded:
         side = soft_clip(context.to(last.weight.dtype)).T
         added[0] = torch.addmm(added[0], weights[0][:, d:], side)
     weights[0] = weights[0].index_select(1, by_place)
-    return _Folded(weights, added, lambda h: net._drop(net._activation(h)))
+    act = ACTIVATIONS[net.activation]  # units that wait must stay as they are
+    return _Folded(weights, added, lambda h: net._drop(act(h)))
 
 
 def _begun(weight: Tensor, added: Tensor, before: list[Tensor], n: int) -> Tensor:

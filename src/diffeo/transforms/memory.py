@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from diffeo.errors import ModelError
 from diffeo.scalars import working_dtype
-from diffeo.transforms.tracing import is_plain
+from diffeo.tracing import is_plain
 
 __all__ = ["Memory", "Road"]
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from diffeo.errors import ShapeError
 from diffeo.nets import FURTHEST, MLP, NEAR, ScaleAndShift, soft_clip
+from diffeo.tracing import is_watched
 from diffeo.transforms.base import Chain, Inverse, Transform
 from diffeo.transforms.coupling import Coupling, lie
 
@@ -139,17 +139,7 @@ def _steps_of(transforms: Sequence[object]) -> list[_Step] | None:
 
 def _plain(x: Tensor) -> bool:
     """Whether numbers can be looked at, and nobody looks at the single steps."""
-    return not (
-        torch.compiler.is_compiling()
-        or type(x) not in (Tensor, nn.Parameter)
-        or x.ndim != 2
-        or x.dtype not in LARGEST
-        or x.device.type != "cpu"
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._get_tracing_state() is not None
-    )
+    return not is_watched(x) and x.ndim == 2 and x.dtype in LARGEST and x.device.type == "cpu"
 
 
 class _Kept(NamedTuple):
