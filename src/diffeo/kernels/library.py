@@ -1,4 +1,4 @@
-"""The compiled library: found, trusted if it was made of the C file beside it, and called by addresses."""
+"""The compiled library: found, trusted if it was made of the C files beside it, and called by addresses."""
 
 import ctypes
 import hashlib
@@ -17,9 +17,10 @@ _INTS, _ADDRESSES = [ctypes.c_int] * 4, [ctypes.c_void_p] * 7
 
 
 class Library(NamedTuple):
-    """``spline`` is the C function; ``target`` the best set of instructions here; ``threaded``: made with OpenMP."""
+    """``spline`` and ``stack`` are the C functions; ``target`` the best set of instructions here; ``threaded``: made with OpenMP."""
 
     spline: Callable[..., None]
+    stack: Callable[..., None]
     target: int
     threaded: bool
 
@@ -36,15 +37,18 @@ def opened(folder: Path = HERE) -> Library | None:
 def _opened(folder: Path) -> Library:
     if os.environ.get(VARIABLE, "").lower() == "off":
         raise ValueError(f"{VARIABLE}=off")
-    library = ctypes.CDLL(str(folder / "libspline.so"))
+    library = ctypes.CDLL(str(folder / "libkernels.so"))
     library.diffeo_source.restype = ctypes.c_char_p
     made_of = library.diffeo_source().decode(errors="replace")
-    if made_of != hashlib.sha256((folder / "spline.c").read_bytes()).hexdigest()[:16]:
-        raise ValueError("libspline.so was made of another spline.c; make it again with python hatch_build.py")
+    if made_of != hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.[ch]")))).hexdigest()[:16]:
+        raise ValueError("libkernels.so was made of other C files; make it again with python hatch_build.py")
     spline = library.diffeo_spline
     spline.restype = None
     spline.argtypes = [*_INTS, ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
-    return Library(spline, library.diffeo_best(), bool(library.diffeo_threaded()))
+    stack = library.diffeo_stack
+    stack.restype = None
+    stack.argtypes = [ctypes.c_int] * 2 + [ctypes.c_int64] + [ctypes.c_void_p] * 4 + [ctypes.c_int] + _ADDRESSES
+    return Library(spline, stack, library.diffeo_best(), bool(library.diffeo_threaded()))
 
 
 LIBRARY = opened()

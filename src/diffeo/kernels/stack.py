@@ -1,0 +1,113 @@
+"""A stack of affine couplings by its C kernel: rows through all of them, and the gradient."""
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffeo.kernels import library
+
+__all__ = ["Layout", "addresses", "passed", "pulled_back"]
+
+BLOCK = 64  # rows that go together
+MOST_WIDTH, MOST_D, MOST_DEPTH = 64, 32, 8  # beyond, products of the matrix library are as fast, or there is no room
+CODES = {torch.float32: 0, torch.float64: 1}
+
+
+class Layout(NamedTuple):
+    """What the C function is told of a stack, and the shapes of its tensors, step by step."""
+
+    plan: bytes
+    limits: bytes
+    shapes: list[torch.Size]
+    kept: int  # numbers that are kept of a row
+
+    @classmethod
+    def of(
+        cls,
+        shapes: Sequence[Sequence[torch.Size]],
+        sizes: tuple[int, int],
+        pair: bool,
+        bent: bool,
+        moves: Sequence[int],
+        inverted: Sequence[bool],
+        limits: Sequence[float],
+    ) -> "Layout | None":
+        """For the shapes of each step's tensors (of two nets, first that of the factor), the sizes of the two halves,
+        which half moves, which steps are inverted and the limits of log-scales; None where the kernel has no room."""
+        d, tensors = sum(sizes), len(shapes[0])
+        first = shapes[0][1 : (tensors + 1) // 2] if pair else shapes[0]
+        widths = [shape[0] for shape in first[:-2:2]]
+        for own, move in zip(shapes, moves, strict=True):
+            stay, out = (d, d) if pair else (d - sizes[move], 2 * sizes[move])
+            net = [s for a, b in pairwise([stay, *widths, out]) for s in ((b, a), (b,))]
+            if [tuple(shape) for shape in own] != ([(d,), *net, *net] if pair else net):
+                return None
+        if d > MOST_D or len(widths) > MOST_DEPTH or any(not 0 < width <= MOST_WIDTH for width in widths):
+            return None
+        features = 8 * d + (1 + pair) * sum(widths)
+        numbers = [len(shapes), pair, bent, *sizes, features, tensors, len(widths), *widths, *moves, *inverted]
+        plan, most = struct.pack(f"{len(numbers)}q", *numbers), struct.pack(f"{len(limits)}d", *limits)
+        return cls(plan, most, [shape for own in shapes for shape in own], features * len(shapes))
+
+
+def addresses(layout: Layout, weights: list[Tensor], dtype: torch.dtype) -> ctypes.Array | None:
+    """Where the numbers of all tensors lie; None where one of them is not of the kind that the layout speaks of."""
+    if library.LIBRARY is None or len(weights) != len(layout.shapes):
+        return None
+    found = []
+    for weight, shape in zip(weights, layout.shapes, strict=True):
+        if type(weight) is not nn.Parameter or weight.dtype is not dtype or weight.shape != shape:
+            return None
+        if not (weight.is_cpu and weight.is_contiguous()):
+            return None
+        found.append(weight.data_ptr())
+    return (ctypes.c_void_p * len(found))(*found)
+
+
+def passed(layout: Layout, weights: ctypes.Array, x: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows x [n, d] through all steps: z [n, d], log_det [n], and what a gradient needs, if it is to be kept."""
+    x, n = x.contiguous(), x.shape[0]
+    z, log_det = torch.empty_like(x), x.new_empty(n)
+    kept = x.new_empty(BLOCK * layout.kept * (-(-n // BLOCK) if keep else 1))
+    _call(layout, weights, None, keep, x, (x, z, log_det, kept, None, None, None))
+    return z, log_det, kept
+
+
+def pulled_back(
+    layout: Layout, weights: list[Tensor], kept: Tensor, gz: Tensor, gl: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Gradients of x and of all tensors, from those of z and log_det; the latter are parts of one run of numbers."""
+    gz, gl, own = gz.contiguous(), gl.contiguous(), addresses(layout, weights, kept.dtype)
+    if own is None:
+        raise RuntimeError("weights: expected those of the forward pass, got others; call backward before exchanging")
+    sizes = [shape.numel() for shape in layout.shapes]
+    run, gx = gz.new_zeros(sum(sizes)), torch.empty_like(gz)
+    place, width, places = run.data_ptr(), run.element_size(), []
+    for size in sizes:
+        places.append(place)
+        place += size * width
+    found = (ctypes.c_void_p * len(places))(*places)
+    _call(layout, own, found, True, gz, (None, None, None, kept, gz, gl, gx))
+    parts = zip(run.split_with_sizes(sizes), layout.shapes, strict=True)
+    return gx, [part if len(shape) == 1 else part.view(shape) for part, shape in parts]
+
+
+def _call(
+    layout: Layout,
+    weights: ctypes.Array,
+    gradients: ctypes.Array | None,
+    keep: bool,
+    like: Tensor,
+    tensors: tuple[Tensor | None, ...],
+) -> None:
+    kernel = library.LIBRARY
+    if kernel is None:
+        return
+    where = [None if v is None else v.data_ptr() for v in tensors]
+    how = CODES[like.dtype], kernel.target, like.shape[0], layout.plan, layout.limits, weights, gradients, keep
+    kernel.stack(*how, *where)
