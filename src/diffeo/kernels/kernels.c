@@ -39,6 +39,7 @@ typedef struct {
 #define NEAR 5.0
 #define FURTHEST 1e6
 #define LEAK 0.01
+#define LARGEST (SINGLE ? 1.8446743523953730e19 : 1.3407807929942596e154) /* root of the largest number */
 
 typedef struct {
     int64_t n;
@@ -50,6 +51,14 @@ typedef struct {
     const void *x, *g_z, *g_log_det;
     void *z, *log_det, *kept, *g_x;
 } Stack;
+
+typedef struct {
+    int what, bent;
+    int64_t m;
+    double limit;
+    const void *x, *raw, *g_moved, *g_slope;
+    void *moved, *slope, *g_raw; /* of a gradient, `moved` holds that of x */
+} Affine;
 
 typedef void Run(const Job *, int64_t start, int64_t stop);
 
@@ -153,8 +162,21 @@ void diffeo_spline(int what, int wide, int target, int threads, int64_t m, int b
     run(&job, 0, m);
 }
 
+void diffeo_affine(int what, int wide, int target, int64_t m, int bent, double limit, const void *x, const void *raw,
+                   const void *g_moved, const void *g_slope, void *moved, void *slope, void *g_raw) {
+    static void (*const maps[][2])(const Affine *) = {
+        {linear_ff_plain, linear_dd_plain},
+#if X86
+        {linear_ff_v3, linear_dd_v3},
+        {linear_ff_v4, linear_dd_v4},
+#endif
+    };
+    Affine a = {what, bent, m, limit, x, raw, g_moved, g_slope, moved, slope, g_raw};
+    maps[target][wide != 0](&a);
+}
+
 /* plan: steps, pair, bent, sizes of the halves, features, tensors of a step, depth; widths, which halves move, which
-   steps are inverted. Where gradients come in (g_z), those of the weights and of x go out, what was kept is read. */
+   steps are inverted, how many numbers each tensor has. Where gradients come in (g_z), those of the weights and of x go out, what was kept is read. */
 void diffeo_stack(int wide, int target, int64_t n, const int64_t *plan, const double *limits,
                   const void *const *weights, void *const *gradients, int keep, const void *x, void *z, void *log_det,
                   void *kept, const void *g_z, const void *g_log_det, void *g_x) {
@@ -169,6 +191,9 @@ void diffeo_stack(int wide, int target, int64_t n, const int64_t *plan, const do
     const int64_t *widths = plan + 8, *movers = widths + depth, *inverted = movers + steps;
     Stack s = {n, steps, (int)plan[1], (int)plan[2], {(int)plan[3], (int)plan[4]}, (int)plan[5], (int)plan[6], depth,
                keep, widths, movers, inverted, limits, weights, gradients, x, g_z, g_log_det, z, log_det, kept, g_x};
+    const int64_t *counts = inverted + steps;
+    for (int64_t i = 0; g_z && i < (int64_t)steps * s.tensors; i++)
+        memset(gradients[i], 0, counts[i] * (wide ? sizeof(double) : sizeof(float)));
     for (int64_t i = 0; i * BLOCK < n; i++) stacks[target][wide != 0](&s, i);
 }
 
@@ -223,6 +248,7 @@ void diffeo_stack(int wide, int target, int64_t n, const int64_t *plan, const do
 
 #include "spline.c"
 #if INWARD
+#include "affine.c"
 #include "stack.c"
 #endif
 #endif

@@ -17,10 +17,11 @@ _INTS, _ADDRESSES = [ctypes.c_int] * 4, [ctypes.c_void_p] * 7
 
 
 class Library(NamedTuple):
-    """``spline`` and ``stack`` are the C functions; ``target`` the best set of instructions here; ``threaded``: made with OpenMP."""
+    """``spline``, ``stack`` and ``affine`` are the C functions; ``target`` the best set of instructions here; ``threaded``: made with OpenMP."""
 
     spline: Callable[..., None]
     stack: Callable[..., None]
+    affine: Callable[..., None]
     target: int
     threaded: bool
 
@@ -48,7 +49,10 @@ def _opened(folder: Path) -> Library:
     stack = library.diffeo_stack
     stack.restype = None
     stack.argtypes = [ctypes.c_int] * 2 + [ctypes.c_int64] + [ctypes.c_void_p] * 4 + [ctypes.c_int] + _ADDRESSES
-    return Library(spline, stack, library.diffeo_best(), bool(library.diffeo_threaded()))
+    affine = library.diffeo_affine
+    affine.restype = None
+    affine.argtypes = [*_INTS[:3], ctypes.c_int64, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
+    return Library(spline, stack, affine, library.diffeo_best(), bool(library.diffeo_threaded()))
 
 
 LIBRARY = opened()

@@ -7,8 +7,6 @@
 
 #define product NAMED(product)
 #define tile NAMED(tile)
-#define clipped NAMED(clipped)
-#define cut NAMED(cut)
 #define Layer NAMED(Layer)
 #define Step NAMED(Step)
 #define step_of NAMED(step_of)
@@ -24,7 +22,6 @@
 
 #define ACROSS (BYTES == 64 ? 4 : 2) /* vectors of one row of a tile */
 #define DOWN 4                       /* rows of a tile */
-#define LARGEST (SINGLE ? 1.8446743523953730e19 : 1.3407807929942596e154)
 
 /* c [m, v LANES] = start [m] + a [m, k] b [k, v LANES]; a's steps are by row and by column */
 INLINE void tile(const int m, const int v, int k, const REAL *a, int by_row, int by_column, const REAL *b, int ldb,
@@ -62,21 +59,6 @@ static void product(int m, int v, int k, const REAL *a, int by_row, int by_colum
             tile(1, ACROSS, k, ai, by_row, by_column, b + j * LANES, ldb, si, c + i * ldc + j * LANES, ldc);
         for (; j < v; j++) tile(1, 1, k, ai, by_row, by_column, b + j * LANES, ldb, si, c + i * ldc + j * LANES, ldc);
     }
-}
-
-/* v [rows] within +-bound, then bending to +-(bound + 1); and the slope of that */
-INLINE V clipped(V v, REAL bound, V *slope) {
-    V edge = pick((U)(v < -all(bound)), -all(bound), pick((U)(v > all(bound)), all(bound), v));
-    V beyond = hyperbolic(pick((U)(v == edge), all(0), v - edge));
-    *slope = (REAL)1 - beyond * beyond;
-    return edge + beyond;
-}
-
-/* v within +-bound; and the slope of that */
-INLINE V cut(V v, REAL bound, V *slope) {
-    V edge = pick((U)(v < -all(bound)), -all(bound), pick((U)(v > all(bound)), all(bound), v));
-    *slope = pick((U)(v == edge), all(1), all(0)); /* 0 of a NaN */
-    return edge;
 }
 
 typedef struct { /* a layer's place: weight [out, ld], of which `in` columns count */

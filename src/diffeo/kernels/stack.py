@@ -51,6 +51,7 @@ class Layout(NamedTuple):
             return None
         features = 8 * d + (1 + pair) * sum(widths)
         numbers = [len(shapes), pair, bent, *sizes, features, tensors, len(widths), *widths, *moves, *inverted]
+        numbers += [shape.numel() for own in shapes for shape in own]
         plan, most = struct.pack(f"{len(numbers)}q", *numbers), struct.pack(f"{len(limits)}d", *limits)
         return cls(plan, most, [shape for own in shapes for shape in own], features * len(shapes))
 
@@ -81,20 +82,14 @@ def passed(layout: Layout, weights: ctypes.Array, x: Tensor, keep: bool) -> tupl
 def pulled_back(
     layout: Layout, weights: list[Tensor], kept: Tensor, gz: Tensor, gl: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of x and of all tensors, from those of z and log_det; the latter are parts of one run of numbers."""
+    """Gradients of x and of all tensors, from those of z and log_det."""
     gz, gl, own = gz.contiguous(), gl.contiguous(), addresses(layout, weights, kept.dtype)
     if own is None:
         raise RuntimeError("weights: expected those of the forward pass, got others; call backward before exchanging")
-    sizes = [shape.numel() for shape in layout.shapes]
-    run, gx = gz.new_zeros(sum(sizes)), torch.empty_like(gz)
-    place, width, places = run.data_ptr(), run.element_size(), []
-    for size in sizes:
-        places.append(place)
-        place += size * width
-    found = (ctypes.c_void_p * len(places))(*places)
-    _call(layout, own, found, True, gz, (None, None, None, kept, gz, gl, gx))
-    parts = zip(run.split_with_sizes(sizes), layout.shapes, strict=True)
-    return gx, [part if len(shape) == 1 else part.view(shape) for part, shape in parts]
+    gx, found = torch.empty_like(gz), [torch.empty_like(weight) for weight in weights]
+    places = (ctypes.c_void_p * len(found))(*[g.data_ptr() for g in found])
+    _call(layout, own, places, True, gz, (None, None, None, kept, gz, gl, gx))
+    return gx, found
 
 
 def _call(

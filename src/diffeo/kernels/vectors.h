@@ -17,6 +17,8 @@ typedef IO W __attribute__((vector_size(BYTES / sizeof(REAL) * sizeof(IO))));
 #define logarithm NAMED(logarithm)
 #define root_of NAMED(root_of)
 #define hyperbolic NAMED(hyperbolic)
+#define clipped NAMED(clipped)
+#define cut NAMED(cut)
 
 INLINE V all(double value) {
     V v = {0};
@@ -117,4 +119,19 @@ INLINE V hyperbolic(V v) {
     V scale, z = (V)((U)v | (U)-all(0)) * (REAL)2; /* -2 |v| */
     V p = exponential(z, &scale), e = scale * p + (scale - (REAL)1), size = -e / (e + (REAL)2);
     return pick((U)(v < all(0)), -size, size);
+}
+
+/* v within +-bound, then bending to +-(bound + 1); and the slope of that */
+INLINE V clipped(V v, REAL bound, V *slope) {
+    V edge = pick((U)(v < -all(bound)), -all(bound), pick((U)(v > all(bound)), all(bound), v));
+    V beyond = hyperbolic(pick((U)(v == edge), all(0), v - edge));
+    *slope = (REAL)1 - beyond * beyond;
+    return edge + beyond;
+}
+
+/* v within +-bound; and the slope of that */
+INLINE V cut(V v, REAL bound, V *slope) {
+    V edge = pick((U)(v < -all(bound)), -all(bound), pick((U)(v > all(bound)), all(bound), v));
+    *slope = pick((U)(v == edge), all(1), all(0)); /* 0 of a NaN */
+    return edge;
 }
