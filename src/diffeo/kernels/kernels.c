@@ -10,6 +10,9 @@
 
 #include <stdint.h>
 #include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #ifndef SOURCE
 #define SOURCE "unknown"
@@ -43,13 +46,13 @@ typedef struct {
 
 typedef struct {
     int64_t n;
-    int steps, pair, bent, sizes[2], features, tensors, depth, keep;
+    int steps, pair, bent, sizes[2], features, tensors, depth;
     const int64_t *widths, *movers, *inverted;
     const double *limits;
     const void *const *weights;
     void *const *gradients;
     const void *x, *g_z, *g_log_det;
-    void *z, *log_det, *kept, *g_x;
+    void *z, *log_det, *g_x;
 } Stack;
 
 typedef struct {
@@ -176,11 +179,12 @@ void diffeo_affine(int what, int wide, int target, int64_t m, int bent, double l
 }
 
 /* plan: steps, pair, bent, sizes of the halves, features, tensors of a step, depth; widths, which halves move, which
-   steps are inverted, how many numbers each tensor has. Where gradients come in (g_z), those of the weights and of x go out, what was kept is read. */
-void diffeo_stack(int wide, int target, int64_t n, const int64_t *plan, const double *limits,
-                  const void *const *weights, void *const *gradients, int keep, const void *x, void *z, void *log_det,
-                  void *kept, const void *g_z, const void *g_log_det, void *g_x) {
-    static void (*const stacks[][2])(const Stack *, int64_t) = {
+   steps are inverted, how many numbers each tensor has. Where gradients come in (g_z), those of the weights and of x go
+   out. `kept` has room for a block of all steps, once for each thread. */
+void diffeo_stack(int wide, int target, int threads, int64_t n, const int64_t *plan, const double *limits,
+                  const void *const *weights, void *const *gradients, const void *x, void *z, void *log_det, void *kept,
+                  const void *g_z, const void *g_log_det, void *g_x) {
+    static void (*const stacks[][2])(const Stack *, int64_t, void *) = {
         {stack_ff_plain, stack_dd_plain},
 #if X86
         {stack_ff_v3, stack_dd_v3},
@@ -188,13 +192,21 @@ void diffeo_stack(int wide, int target, int64_t n, const int64_t *plan, const do
 #endif
     };
     const int depth = (int)plan[7], steps = (int)plan[0];
-    const int64_t *widths = plan + 8, *movers = widths + depth, *inverted = movers + steps;
+    const int64_t size = wide ? sizeof(double) : sizeof(float), blocks = (n + BLOCK - 1) / BLOCK;
+    const int64_t *widths = plan + 8, *movers = widths + depth, *inverted = movers + steps, *counts = inverted + steps;
     Stack s = {n, steps, (int)plan[1], (int)plan[2], {(int)plan[3], (int)plan[4]}, (int)plan[5], (int)plan[6], depth,
-               keep, widths, movers, inverted, limits, weights, gradients, x, g_z, g_log_det, z, log_det, kept, g_x};
-    const int64_t *counts = inverted + steps;
-    for (int64_t i = 0; g_z && i < (int64_t)steps * s.tensors; i++)
-        memset(gradients[i], 0, counts[i] * (wide ? sizeof(double) : sizeof(float)));
-    for (int64_t i = 0; i * BLOCK < n; i++) stacks[target][wide != 0](&s, i);
+               widths, movers, inverted, limits, weights, gradients, x, g_z, g_log_det, z, log_det, g_x};
+    for (int64_t i = 0; g_z && i < (int64_t)steps * s.tensors; i++) memset(gradients[i], 0, counts[i] * size);
+#ifdef _OPENMP
+    if (threads > 1) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (int64_t i = 0; i < blocks; i++)
+            stacks[target][wide != 0](&s, i, (char *)kept + omp_get_thread_num() * size * BLOCK * s.features * steps);
+        return;
+    }
+#endif
+    (void)threads;
+    for (int64_t i = 0; i < blocks; i++) stacks[target][wide != 0](&s, i, kept);
 }
 
 #elif LEVEL == 1 /* ------------------------------------------------------- once for each set of instructions */

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["LIBRARY", "VARIABLE", "Library", "in_use", "opened"]
+import torch
+
+__all__ = ["LIBRARY", "VARIABLE", "Library", "in_use", "opened", "threads"]
 
 VARIABLE = "DIFFEO_KERNELS"
+THREADED = 8192  # numbers from which threads are worth their start
 TARGETS = ("plain", "x86-64-v3", "x86-64-v4")
 HERE = Path(__file__).parent
 _INTS, _ADDRESSES = [ctypes.c_int] * 4, [ctypes.c_void_p] * 7
@@ -48,7 +51,7 @@ def _opened(folder: Path) -> Library:
     spline.argtypes = [*_INTS, ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
     stack = library.diffeo_stack
     stack.restype = None
-    stack.argtypes = [ctypes.c_int] * 2 + [ctypes.c_int64] + [ctypes.c_void_p] * 4 + [ctypes.c_int] + _ADDRESSES
+    stack.argtypes = [*_INTS[:3], ctypes.c_int64, *_ADDRESSES[:4], *_ADDRESSES]
     affine = library.diffeo_affine
     affine.restype = None
     affine.argtypes = [*_INTS[:3], ctypes.c_int64, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
@@ -56,6 +59,14 @@ def _opened(folder: Path) -> Library:
 
 
 LIBRARY = opened()
+_PROCESS = os.getpid()  # OpenMP's threads do not outlive a fork
+
+
+def threads(numbers: int) -> int:
+    """How many threads are to go through so many numbers; one in a process that was forked off."""
+    if numbers < THREADED or LIBRARY is None or not LIBRARY.threaded or os.getpid() != _PROCESS:
+        return 1
+    return torch.get_num_threads()
 
 
 def in_use() -> str:

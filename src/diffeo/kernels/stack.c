@@ -1,12 +1,13 @@
 /* A stack of affine couplings of diffeo.transforms.stacked, there and back: the formulas are that file's.
 
-   Rows go in blocks of BLOCK, feature first: a number of a feature stands beside those of its neighbours' rows. What
-   `kept` holds of a block and a step, `features` of them: inputs of the nets, and the slopes of what clips them; the
+   Rows go in blocks of BLOCK, feature first: a number stands beside the same one of the next row. A gradient is computed
+   from x and weights alone, block by block. What `kept` holds of a block and a step, `features` of them: inputs of the nets, and the slopes of what clips them; the
    half that moves before and after, its slope of what clips it, its scale, slope of the log-scale, log-scale before its
    factor; the hidden layers. */
 
 #define product NAMED(product)
 #define tile NAMED(tile)
+#define band NAMED(band)
 #define Layer NAMED(Layer)
 #define Step NAMED(Step)
 #define step_of NAMED(step_of)
@@ -41,24 +42,27 @@ INLINE void tile(const int m, const int v, int k, const REAL *a, int by_row, int
         for (int j = 0; j < v; j++) store(c + i * ldc + j * LANES, sum[i][j]);
 }
 
+/* The same for any number of vectors v. */
+INLINE void band(const int m, int v, int k, const REAL *a, int by_row, int by_column, const REAL *b, int ldb,
+                 const REAL *start, REAL *c, int ldc) {
+    for (; v >= ACROSS; v -= ACROSS, b += ACROSS * LANES, c += ACROSS * LANES)
+        tile(m, ACROSS, k, a, by_row, by_column, b, ldb, start, c, ldc);
+    switch (v) {
+    case 3: tile(m, 3, k, a, by_row, by_column, b, ldb, start, c, ldc); break;
+    case 2: tile(m, 2, k, a, by_row, by_column, b, ldb, start, c, ldc); break;
+    case 1: tile(m, 1, k, a, by_row, by_column, b, ldb, start, c, ldc); break;
+    }
+}
+
 /* The same for any number of rows m and of vectors v. */
 static void product(int m, int v, int k, const REAL *a, int by_row, int by_column, const REAL *b, int ldb,
                     const REAL *start, REAL *c, int ldc) {
     int i = 0;
-    for (; i + DOWN <= m; i += DOWN) {
-        int j = 0;
-        const REAL *ai = a + i * by_row, *si = start ? start + i : 0;
-        for (; j + ACROSS <= v; j += ACROSS)
-            tile(DOWN, ACROSS, k, ai, by_row, by_column, b + j * LANES, ldb, si, c + i * ldc + j * LANES, ldc);
-        for (; j < v; j++) tile(DOWN, 1, k, ai, by_row, by_column, b + j * LANES, ldb, si, c + i * ldc + j * LANES, ldc);
-    }
-    for (; i < m; i++) {
-        int j = 0;
-        const REAL *ai = a + i * by_row, *si = start ? start + i : 0;
-        for (; j + ACROSS <= v; j += ACROSS)
-            tile(1, ACROSS, k, ai, by_row, by_column, b + j * LANES, ldb, si, c + i * ldc + j * LANES, ldc);
-        for (; j < v; j++) tile(1, 1, k, ai, by_row, by_column, b + j * LANES, ldb, si, c + i * ldc + j * LANES, ldc);
-    }
+    for (; i + DOWN <= m; i += DOWN)
+        band(DOWN, v, k, a + i * by_row, by_row, by_column, b, ldb, start ? start + i : 0, c + i * ldc, ldc);
+    for (; i + 2 <= m; i += 2)
+        band(2, v, k, a + i * by_row, by_row, by_column, b, ldb, start ? start + i : 0, c + i * ldc, ldc);
+    if (i < m) band(1, v, k, a + i * by_row, by_row, by_column, b, ldb, start ? start + i : 0, c + i * ldc, ldc);
 }
 
 typedef struct { /* a layer's place: weight [out, ld], of which `in` columns count */
@@ -248,20 +252,19 @@ INLINE void scatter(REAL *to, const REAL *from, int count, int d) {
         for (int i = 0; i < d; i++) to[j * d + i] = from[i * BLOCK + j];
 }
 
-/* One block: its outcome where no gradients come in (s->g_z), else gradients, of weights added to what is there. */
-static void stack(const Stack *s, int64_t block) {
-    REAL rows[MOST_D * BLOCK], beside[BLOCK];
+/* One block, by way of `kept`: its outcome, or where gradients come in (g_z), gradients, those of weights added to what
+   is there. */
+static void stack(const Stack *s, int64_t block, void *kept) {
+    REAL rows[MOST_D * BLOCK], beside[BLOCK] = {0};
     const int d = s->sizes[0] + s->sizes[1], count = (int)(s->n - block * BLOCK < BLOCK ? s->n - block * BLOCK : BLOCK);
     const int vectors = (count + LANES - 1) / LANES;
     const int64_t start = block * BLOCK;
-    REAL *kept = (REAL *)s->kept + (s->keep ? block * s->steps * s->features * BLOCK : 0);
+    gather(rows, (const REAL *)s->x + start * d, count, vectors * LANES, d);
+    for (int i = 0; i < s->steps; i++) {
+        Step t = step_of(s, i, kept);
+        step_there(s, &t, vectors, rows, beside);
+    }
     if (!s->g_z) {
-        gather(rows, (const REAL *)s->x + start * d, count, vectors * LANES, d);
-        memset(beside, 0, sizeof beside);
-        for (int i = 0; i < s->steps; i++) {
-            Step t = step_of(s, i, kept);
-            step_there(s, &t, vectors, rows, beside);
-        }
         scatter((REAL *)s->log_det + start, beside, count, 1);
         scatter((REAL *)s->z + start * d, rows, count, d);
         return;

@@ -15,7 +15,7 @@ __all__ = ["Layout", "addresses", "passed", "pulled_back"]
 
 BLOCK = 64  # rows that go together
 MOST_WIDTH, MOST_D, MOST_DEPTH = 64, 32, 8  # beyond, products of the matrix library are as fast, or there is no room
-CODES = {torch.float32: 0, torch.float64: 1}
+WORK = 4  # kept numbers that are worth one number of a spline
 
 
 class Layout(NamedTuple):
@@ -24,7 +24,7 @@ class Layout(NamedTuple):
     plan: bytes
     limits: bytes
     shapes: list[torch.Size]
-    kept: int  # numbers that are kept of a row
+    kept: int  # numbers of a row within
 
     @classmethod
     def of(
@@ -70,25 +70,24 @@ def addresses(layout: Layout, weights: list[Tensor], dtype: torch.dtype) -> ctyp
     return (ctypes.c_void_p * len(found))(*found)
 
 
-def passed(layout: Layout, weights: ctypes.Array, x: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows x [n, d] through all steps: z [n, d], log_det [n], and what a gradient needs, if it is to be kept."""
-    x, n = x.contiguous(), x.shape[0]
-    z, log_det = torch.empty_like(x), x.new_empty(n)
-    kept = x.new_empty(BLOCK * layout.kept * (-(-n // BLOCK) if keep else 1))
-    _call(layout, weights, None, keep, x, (x, z, log_det, kept, None, None, None))
-    return z, log_det, kept
+def passed(layout: Layout, weights: ctypes.Array, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows x [n, d] through all steps: z [n, d], log_det [n]."""
+    x = x.contiguous()
+    z, log_det = torch.empty_like(x), x.new_empty(x.shape[0])
+    _call(layout, weights, None, x, (z, log_det), (None, None, None))
+    return z, log_det
 
 
 def pulled_back(
-    layout: Layout, weights: list[Tensor], kept: Tensor, gz: Tensor, gl: Tensor
+    layout: Layout, weights: list[Tensor], x: Tensor, gz: Tensor, gl: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     """Gradients of x and of all tensors, from those of z and log_det."""
-    gz, gl, own = gz.contiguous(), gl.contiguous(), addresses(layout, weights, kept.dtype)
+    x, gz, gl, own = x.contiguous(), gz.contiguous(), gl.contiguous(), addresses(layout, weights, x.dtype)
     if own is None:
         raise RuntimeError("weights: expected those of the forward pass, got others; call backward before exchanging")
     gx, found = torch.empty_like(gz), [torch.empty_like(weight) for weight in weights]
     places = (ctypes.c_void_p * len(found))(*[g.data_ptr() for g in found])
-    _call(layout, own, places, True, gz, (None, None, None, kept, gz, gl, gx))
+    _call(layout, own, places, x, (None, None), (gz, gl, gx))
     return gx, found
 
 
@@ -96,13 +95,15 @@ def _call(
     layout: Layout,
     weights: ctypes.Array,
     gradients: ctypes.Array | None,
-    keep: bool,
-    like: Tensor,
-    tensors: tuple[Tensor | None, ...],
+    x: Tensor,
+    outcome: tuple[Tensor | None, Tensor | None],
+    slopes: tuple[Tensor | None, Tensor | None, Tensor | None],
 ) -> None:
-    kernel = library.LIBRARY
-    if kernel is None:
+    kernel, n = library.LIBRARY, x.shape[0]
+    if kernel is None or not n and gradients is None:
         return
-    where = [None if v is None else v.data_ptr() for v in tensors]
-    how = CODES[like.dtype], kernel.target, like.shape[0], layout.plan, layout.limits, weights, gradients, keep
-    kernel.stack(*how, *where)
+    threads = 1 if gradients else library.threads(n * layout.kept // WORK)  # gradients of weights are one sum
+    kept = x.new_empty(threads * BLOCK * layout.kept)
+    where = [None if v is None else v.data_ptr() for v in (x, *outcome, kept, *slopes)]
+    how = x.dtype == torch.float64, kernel.target, threads, n, layout.plan, layout.limits
+    kernel.stack(*how, weights, gradients, *where)

@@ -71,9 +71,9 @@ class Stacked(Chain):
             return None
         weights = [w for step in steps for w in step.weights()]
         found, keep = layout and kernel.addresses(layout, weights, x.dtype), torch.is_grad_enabled()
-        passed: Tensor | list[_Kept]
+        passed = None
         if layout and found:
-            z, log_det, passed = kernel.passed(layout, found, x.detach(), keep)
+            z, log_det = kernel.passed(layout, found, x.detach())
         else:
             own = [step.weights() for step in steps]
             if [*map(len, own)] != [self._count] * len(own):  # a layer was exchanged for another kind
@@ -184,11 +184,11 @@ class _Kept(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Steps, what is kept of them (by the kernel: one run of numbers), and the same computed step by step."""
+    """Steps, what is kept of them (None: the kernel finds it again), and the same computed step by step."""
 
     steps: list[_Step]
     layout: kernel.Layout | None
-    passed: Tensor | list[_Kept]
+    passed: list[_Kept] | None
     plainly: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -277,7 +277,9 @@ class _Stack(torch.autograd.Function):
     def backward(ctx: Any, gz: Tensor, gl: Tensor) -> tuple[Tensor | None, ...]:
         x, *flat = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            gx, found = _pull_back(ctx.run, flat, gz, gl)
+            run = ctx.run
+            by_kernel = run.passed is None
+            gx, found = kernel.pulled_back(run.layout, flat, x, gz, gl) if by_kernel else _pull_back(run, flat, gz, gl)
             return gx, None, None, *found
         wanted = [v for v in (x, *flat) if v.requires_grad]
         slopes = iter(torch.autograd.grad(ctx.run.plainly(x), wanted, (gz, gl), create_graph=True))
@@ -287,8 +289,6 @@ class _Stack(torch.autograd.Function):
 
 def _pull_back(run: _Run, flat: list[Tensor], gz: Tensor, gl: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Gradients of x and of all weights, from those of z [n, d] and log_det [n]."""
-    if run.layout is not None and isinstance(run.passed, Tensor):
-        return kernel.pulled_back(run.layout, flat, run.passed, gz, gl)
     slopes, found, count = list(gz.split(run.steps[0].sizes, 1)), list[list[Tensor]](), len(flat) // len(run.steps)
     gl, passed = gl.unsqueeze(1), cast(list[_Kept], run.passed)
     for i in range(len(run.steps) - 1, -1, -1):
