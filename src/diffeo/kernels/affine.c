@@ -10,8 +10,8 @@ INLINE void linear_of(const Affine *a, const REAL *x, const REAL *raw, const REA
                       REAL *moved, REAL *slope, REAL *g_raw, REAL *g_shift) {
     V inside, bend, log_scale, wide = cut(load(x), (REAL)LARGEST, &inside), r = load(raw), t = load(shift);
     if (a->bent) {
-        V share = hyperbolic(r / (REAL)a->limit);
-        log_scale = share * (REAL)a->limit, bend = (REAL)1 - share * share;
+        V share = hyperbolic(r / (REAL)a->limit, &bend);
+        log_scale = share * (REAL)a->limit;
     } else {
         log_scale = clipped(r, (REAL)a->limit, &bend);
     }
@@ -22,7 +22,7 @@ INLINE void linear_of(const Affine *a, const REAL *x, const REAL *raw, const REA
         return;
     }
     V g = gy ? load(gy) : all(0), gs = gl ? load(gl) : all(0), inner = g * scale;
-    V by_scale = a->what == INVERSE_BACKWARD ? -(gs + inner * (wide - t)) : gs + inner * wide;
+    V by_scale = a->what == INVERSE_BACKWARD ? -(gs + g * (wide - t) * scale) : gs + g * wide * scale;
     store(moved, inner * inside), store(g_raw, by_scale * bend);
     store(g_shift, a->what == INVERSE_BACKWARD ? -inner : g);
 }

@@ -50,7 +50,7 @@ typedef struct {
     const int64_t *widths, *movers, *inverted;
     const double *limits;
     const void *const *weights;
-    void *const *gradients;
+    double *const *sums;
     const void *x, *g_z, *g_log_det;
     void *z, *log_det, *g_x;
 } Stack;
@@ -180,10 +180,10 @@ void diffeo_affine(int what, int wide, int target, int64_t m, int bent, double l
 
 /* plan: steps, pair, bent, sizes of the halves, features, tensors of a step, depth; widths, which halves move, which
    steps are inverted, how many numbers each tensor has. Where gradients come in (g_z), those of the weights and of x go
-   out. `kept` has room for a block of all steps, once for each thread. */
+   out; the former are added up in `sums`, which are zero. `kept` has room for a block of all steps, once for each thread. */
 void diffeo_stack(int wide, int target, int threads, int64_t n, const int64_t *plan, const double *limits,
-                  const void *const *weights, void *const *gradients, const void *x, void *z, void *log_det, void *kept,
-                  const void *g_z, const void *g_log_det, void *g_x) {
+                  const void *const *weights, double *const *sums, void *const *gradients, const void *x, void *z,
+                  void *log_det, void *kept, const void *g_z, const void *g_log_det, void *g_x) {
     static void (*const stacks[][2])(const Stack *, int64_t, void *) = {
         {stack_ff_plain, stack_dd_plain},
 #if X86
@@ -195,8 +195,7 @@ void diffeo_stack(int wide, int target, int threads, int64_t n, const int64_t *p
     const int64_t size = wide ? sizeof(double) : sizeof(float), blocks = (n + BLOCK - 1) / BLOCK;
     const int64_t *widths = plan + 8, *movers = widths + depth, *inverted = movers + steps, *counts = inverted + steps;
     Stack s = {n, steps, (int)plan[1], (int)plan[2], {(int)plan[3], (int)plan[4]}, (int)plan[5], (int)plan[6], depth,
-               widths, movers, inverted, limits, weights, gradients, x, g_z, g_log_det, z, log_det, g_x};
-    for (int64_t i = 0; g_z && i < (int64_t)steps * s.tensors; i++) memset(gradients[i], 0, counts[i] * size);
+               widths, movers, inverted, limits, weights, sums, x, g_z, g_log_det, z, log_det, g_x};
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -207,6 +206,12 @@ void diffeo_stack(int wide, int target, int threads, int64_t n, const int64_t *p
 #endif
     (void)threads;
     for (int64_t i = 0; i < blocks; i++) stacks[target][wide != 0](&s, i, kept);
+    for (int i = 0; gradients && i < steps * s.tensors; i++)
+        for (int64_t j = 0; j < counts[i]; j++)
+            if (wide)
+                ((double *)gradients[i])[j] = sums[i][j];
+            else
+                ((float *)gradients[i])[j] = (float)sums[i][j];
 }
 
 #elif LEVEL == 1 /* ------------------------------------------------------- once for each set of instructions */

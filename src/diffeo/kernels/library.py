@@ -51,7 +51,7 @@ def _opened(folder: Path) -> Library:
     spline.argtypes = [*_INTS, ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
     stack = library.diffeo_stack
     stack.restype = None
-    stack.argtypes = [*_INTS[:3], ctypes.c_int64, *_ADDRESSES[:4], *_ADDRESSES]
+    stack.argtypes = [*_INTS[:3], ctypes.c_int64, *_ADDRESSES[:5], *_ADDRESSES]
     affine = library.diffeo_affine
     affine.restype = None
     affine.argtypes = [*_INTS[:3], ctypes.c_int64, ctypes.c_int, ctypes.c_double, *_ADDRESSES]

@@ -22,6 +22,7 @@
 #define stack NAMED(stack)
 
 #define ACROSS (BYTES == 64 ? 4 : 2) /* vectors of one row of a tile */
+#define GROUP 16                     /* rows over which sums are in their own type, beyond in double */
 #define DOWN 4                       /* rows of a tile */
 
 /* c [m, v LANES] = start [m] + a [m, k] b [k, v LANES]; a's steps are by row and by column */
@@ -67,13 +68,13 @@ static void product(int m, int v, int k, const REAL *a, int by_row, int by_colum
 
 typedef struct { /* a layer's place: weight [out, ld], of which `in` columns count */
     const REAL *weight, *bias;
-    REAL *g_weight, *g_bias;
+    double *g_weight, *g_bias;
     int out, in, ld;
 } Layer;
 
 typedef struct { /* a step's place */
     const REAL *const *weights;
-    REAL *const *gradients;
+    double *const *gradients;
     int stay, move, stays_at, moves_at, inverted;
     REAL limit;
     REAL *seen, *by_seen, *before, *after, *by_before, *scale, *by_scale, *unscaled, *hidden; /* in what is kept */
@@ -86,7 +87,7 @@ INLINE Step step_of(const Stack *s, int i, REAL *kept) {
     t.moves_at = first ? 0 : s->sizes[0], t.stays_at = first ? s->sizes[0] : 0;
     t.inverted = s->inverted[i], t.limit = (REAL)s->limits[i];
     t.weights = (const REAL *const *)s->weights + i * s->tensors;
-    t.gradients = (REAL *const *)s->gradients + i * s->tensors;
+    t.gradients = s->sums + i * s->tensors;
     REAL *at = kept + (int64_t)i * s->features * BLOCK;
     t.seen = at, at += t.stay * BLOCK;
     t.by_seen = at, at += t.stay * BLOCK;
@@ -140,10 +141,12 @@ static void add_weights(const Layer *y, const REAL *h, const REAL *g, int rows) 
         turned[j * ld + y->in] = 1;
         for (int k = y->in + 1; k < ld; k++) turned[j * ld + k] = 0;
     }
-    product(y->out, vectors, rows, g, BLOCK, 1, turned, ld, 0, found, ld);
-    for (int i = 0; i < y->out; i++) {
-        for (int k = 0; k < y->in; k++) y->g_weight[i * y->ld + k] += found[i * ld + k];
-        y->g_bias[i] += found[i * ld + y->in];
+    for (int j = 0; j < rows; j += GROUP) {
+        product(y->out, vectors, rows - j < GROUP ? rows - j : GROUP, g + j, BLOCK, 1, turned + j * ld, ld, 0, found, ld);
+        for (int i = 0; i < y->out; i++) {
+            for (int k = 0; k < y->in; k++) y->g_weight[i * y->ld + k] += found[i * ld + k];
+            y->g_bias[i] += found[i * ld + y->in];
+        }
     }
 }
 
@@ -190,8 +193,8 @@ static void step_there(const Stack *s, const Step *t, int vectors, REAL *rows, R
             V slope, bend, unscaled = load(told + at), shift = load(told + t->move * BLOCK + at);
             V before = cut(load(rows + t->moves_at * BLOCK + at), (REAL)LARGEST, &slope), log_scale;
             if (s->bent) {
-                V share = hyperbolic(unscaled * factor / t->limit);
-                log_scale = share * t->limit, bend = (REAL)1 - share * share;
+                V share = hyperbolic(unscaled * factor / t->limit, &bend);
+                log_scale = share * t->limit;
             } else {
                 log_scale = clipped(unscaled * factor, t->limit, &bend);
             }

@@ -3,7 +3,7 @@
 import ctypes
 import struct
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -25,6 +25,7 @@ class Layout(NamedTuple):
     limits: bytes
     shapes: list[torch.Size]
     kept: int  # numbers of a row within
+    offsets: list[int]  # where each tensor starts, and the last one ends, if all lie in one run
 
     @classmethod
     def of(
@@ -53,7 +54,9 @@ class Layout(NamedTuple):
         numbers = [len(shapes), pair, bent, *sizes, features, tensors, len(widths), *widths, *moves, *inverted]
         numbers += [shape.numel() for own in shapes for shape in own]
         plan, most = struct.pack(f"{len(numbers)}q", *numbers), struct.pack(f"{len(limits)}d", *limits)
-        return cls(plan, most, [shape for own in shapes for shape in own], features * len(shapes))
+        flat = [shape for own in shapes for shape in own]
+        offsets = [0, *accumulate(shape.numel() for shape in flat)]
+        return cls(plan, most, flat, features * len(shapes), offsets)
 
 
 def addresses(layout: Layout, weights: list[Tensor], dtype: torch.dtype) -> ctypes.Array | None:
@@ -86,7 +89,9 @@ def pulled_back(
     if own is None:
         raise RuntimeError("weights: expected those of the forward pass, got others; call backward before exchanging")
     gx, found = torch.empty_like(gz), [torch.empty_like(weight) for weight in weights]
-    places = (ctypes.c_void_p * len(found))(*[g.data_ptr() for g in found])
+    sums = torch.zeros(layout.offsets[-1], dtype=torch.float64)
+    start, many = sums.data_ptr(), ctypes.c_void_p * len(found)
+    places = many(*[start + 8 * offset for offset in layout.offsets[:-1]]), many(*[g.data_ptr() for g in found])
     _call(layout, own, places, x, (None, None), (gz, gl, gx))
     return gx, found
 
@@ -94,7 +99,7 @@ def pulled_back(
 def _call(
     layout: Layout,
     weights: ctypes.Array,
-    gradients: ctypes.Array | None,
+    gradients: tuple[ctypes.Array, ctypes.Array] | None,
     x: Tensor,
     outcome: tuple[Tensor | None, Tensor | None],
     slopes: tuple[Tensor | None, Tensor | None, Tensor | None],
@@ -106,4 +111,4 @@ def _call(
     kept = x.new_empty(threads * BLOCK * layout.kept)
     where = [None if v is None else v.data_ptr() for v in (x, *outcome, kept, *slopes)]
     how = x.dtype == torch.float64, kernel.target, threads, n, layout.plan, layout.limits
-    kernel.stack(*how, weights, gradients, *where)
+    kernel.stack(*how, weights, *(gradients or (None, None)), *where)

@@ -115,18 +115,18 @@ INLINE V root_of(V a) {
     return r;
 }
 
-INLINE V hyperbolic(V v) {
+/* tanh(v), and its slope */
+INLINE V hyperbolic(V v, V *slope) {
     V scale, z = (V)((U)v | (U)-all(0)) * (REAL)2; /* -2 |v| */
-    V p = exponential(z, &scale), e = scale * p + (scale - (REAL)1), size = -e / (e + (REAL)2);
+    V p = exponential(z, &scale), e = scale * p + (scale - (REAL)1), share = (REAL)2 / (e + (REAL)2), size = -e / (e + (REAL)2);
+    *slope = pick((U)(z < all(SINGLE ? -80 : -700)), all(0), (scale + scale * p) * share * share);
     return pick((U)(v < all(0)), -size, size);
 }
 
 /* v within +-bound, then bending to +-(bound + 1); and the slope of that */
 INLINE V clipped(V v, REAL bound, V *slope) {
     V edge = pick((U)(v < -all(bound)), -all(bound), pick((U)(v > all(bound)), all(bound), v));
-    V beyond = hyperbolic(pick((U)(v == edge), all(0), v - edge));
-    *slope = (REAL)1 - beyond * beyond;
-    return edge + beyond;
+    return edge + hyperbolic(pick((U)(v == edge), all(0), v - edge), slope);
 }
 
 /* v within +-bound; and the slope of that */

@@ -90,7 +90,7 @@ def affine(limit: float | None = None, scale: Literal["tanh", "exp", "sigmoid"] 
 
 
 def _by_tanh(raw: Tensor, limit: float) -> Tensor:
-    return (torch.sigmoid(raw * (2 / limit)) - 0.5) * (2 * limit)  # limit tanh(raw / limit), at an eighth of its cost
+    return limit * torch.tanh(raw / limit)
 
 
 def _by_sigmoid(raw: Tensor, limit: float) -> Tensor:
