@@ -45,7 +45,8 @@ def build(root):
     source = root / SOURCE
     library = source.with_name(LIBRARY)
     compiler = chosen()
-    mark = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(source.parent.glob("*.[ch]")))).hexdigest()[:16]
+    sources = b"".join(file.read_bytes() for file in sorted(source.parent.glob("*.[ch]")))
+    mark = hashlib.sha256(sources).hexdigest()[:16]
     try:
         with tempfile.TemporaryDirectory(dir=source.parent, prefix=".build-") as folder:
             made = Path(folder) / LIBRARY

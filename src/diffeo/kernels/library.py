@@ -44,7 +44,10 @@ def _opened(folder: Path) -> Library:
     library = ctypes.CDLL(str(folder / "libkernels.so"))
     library.diffeo_source.restype = ctypes.c_char_p
     made_of = library.diffeo_source().decode(errors="replace")
-    if made_of != hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.[ch]")))).hexdigest()[:16]:
+    if (
+        made_of
+        != hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.[ch]")))).hexdigest()[:16]
+    ):
         raise ValueError("libkernels.so was made of other C files; make it again with python hatch_build.py")
     spline = library.diffeo_spline
     spline.restype = None

@@ -105,7 +105,7 @@ def _call(
     slopes: tuple[Tensor | None, Tensor | None, Tensor | None],
 ) -> None:
     kernel, n = library.LIBRARY, x.shape[0]
-    if kernel is None or not n and gradients is None:
+    if kernel is None or (not n and gradients is None):
         return
     threads = 1 if gradients else library.threads(n * layout.kept // WORK)  # gradients of weights are one sum
     kept = x.new_empty(threads * BLOCK * layout.kept)

@@ -63,9 +63,7 @@ class Stacked(Chain):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._at_once(z, self._back, self._layouts[1]) or super().inverse(z, context)
 
-    def _at_once(
-        self, x: Tensor, steps: "list[_Step]", layout: kernel.Layout | None
-    ) -> tuple[Tensor, Tensor] | None:
+    def _at_once(self, x: Tensor, steps: "list[_Step]", layout: kernel.Layout | None) -> tuple[Tensor, Tensor] | None:
         """The outcome as one node of the graph; None where it has to be found step by step."""
         if not _plain(x):
             return None
