@@ -1,5 +1,5 @@
-"""The affine map by its C kernel, as a function with a gradient: x [*shape] and raw [2, *shape], of which raw[0] gives the
-log-scale and raw[1] the shift. An inverse's x is what the map gives."""
+"""The affine map by its C kernel, as a function with a gradient: x [*shape] and raw [2, *shape], of which raw[0]
+gives the log-scale and raw[1] the shift. An inverse's x is what the map gives."""
 
 from collections.abc import Callable
 from typing import Any

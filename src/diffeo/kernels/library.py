@@ -20,7 +20,8 @@ _INTS, _ADDRESSES = [ctypes.c_int] * 4, [ctypes.c_void_p] * 7
 
 
 class Library(NamedTuple):
-    """``spline``, ``stack`` and ``affine`` are the C functions; ``target`` the best set of instructions here; ``threaded``: made with OpenMP."""
+    """``spline``, ``stack`` and ``affine`` are the C functions; ``target`` is the best set of instructions here;
+    ``threaded``: made with OpenMP."""
 
     spline: Callable[..., None]
     stack: Callable[..., None]
