@@ -1,6 +1,6 @@
 """Compiles the kernels when diffeo is installed, where there is a compiler; without one everything is as it was.
 
-    python hatch_build.py        compile them again, after a change of the C file
+    python hatch_build.py        compile them again, after a change of a C file
 
 DIFFEO_KERNELS=off leaves them out, CC names another compiler.
 """
@@ -20,8 +20,8 @@ try:
 except ImportError:  # run by hand
     BuildHookInterface = object
 
-SOURCE = Path("src/diffeo/kernels/spline.c")
-LIBRARY = "libspline.so"
+SOURCE = Path("src/diffeo/kernels/kernels.c")
+LIBRARY = "libkernels.so"
 FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-w"]
 SECONDS = 300
 
@@ -41,11 +41,12 @@ class CustomBuildHook(BuildHookInterface):
 
 
 def build(root):
-    """The library made of the C file, beside it; None, and no library left there, where none can be made."""
+    """The library made of the C files, beside them; None, and no library left there, where none can be made."""
     source = root / SOURCE
     library = source.with_name(LIBRARY)
     compiler = chosen()
-    mark = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    sources = b"".join(file.read_bytes() for file in sorted(source.parent.glob("*.[ch]")))
+    mark = hashlib.sha256(sources).hexdigest()[:16]
     try:
         with tempfile.TemporaryDirectory(dir=source.parent, prefix=".build-") as folder:
             made = Path(folder) / LIBRARY

@@ -13,7 +13,7 @@ python=$venv/bin/python
 stamp=$venv/.set-up
 
 say() { echo "setup: $*" >&2; }
-state() { echo "$PWD" | cat - pyproject.toml constraints.txt scripts/setup.sh hatch_build.py src/diffeo/kernels/spline.c | cksum; }
+state() { echo "$PWD" | cat - pyproject.toml constraints.txt scripts/setup.sh hatch_build.py src/diffeo/kernels/*.[ch] | cksum; }
 
 [ -x "$python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(state)" ] && exit 0
 

@@ -17,13 +17,13 @@ from diffeo.transforms import (
     LU,
     ActNorm,
     Autoregressive,
-    Chain,
     Continuous,
     Coupling,
     Field,
     OverChannels,
     Partition,
     Transform,
+    chained,
 )
 
 __all__ = ["VARIANTS", "diffeo"]
@@ -53,7 +53,7 @@ def diffeo(work: Work, device: str) -> list[Subject]:
             here = replace(work, tasks=tuple(task for task in work.tasks if task.name in variant.tasks))
         if here.tasks:
             layers = LAYERS[work.moves](work, **({} if variant is None else variant.options))
-            flow = Flow(Chain(*layers), StandardNormal(work.shape))
+            flow = Flow(chained(*layers), StandardNormal(work.shape))
             started(flow).to(device)
             found.append(_subject(name, flow, here, device))
     return found

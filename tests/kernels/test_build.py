@@ -24,10 +24,11 @@ def hook() -> ModuleType:
 
 @pytest.fixture
 def tree(hook: ModuleType, tmp_path: Path) -> Path:
-    """A tree with the C file and, beside it, a library from before."""
+    """A tree with the C files and, beside them, a library from before."""
     source = tmp_path / hook.SOURCE
     source.parent.mkdir(parents=True)
-    shutil.copy(ROOT / hook.SOURCE, source)
+    for file in (ROOT / hook.SOURCE).parent.glob("*.[ch]"):
+        shutil.copy(file, source.parent)
     source.with_name(hook.LIBRARY).write_bytes(b"old")
     return tmp_path
 
@@ -42,7 +43,7 @@ def test_without_a_compiler(
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv(name, value)
     assert hook.build(tree) is None
-    assert [path.name for path in (tree / hook.SOURCE).parent.iterdir()] == ["spline.c"]
+    assert {path.suffix for path in (tree / hook.SOURCE).parent.iterdir()} == {".c", ".h"}
 
 
 def test_with_one(hook: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,5 +52,5 @@ def test_with_one(hook: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch)
         pytest.skip("no C compiler here")
     made = hook.build(tree)
     assert made == tree / hook.SOURCE.with_name(hook.LIBRARY)
-    assert sorted(path.name for path in made.parent.iterdir()) == ["libspline.so", "spline.c"]
+    assert [path.name for path in made.parent.iterdir() if path.suffix not in (".c", ".h")] == ["libkernels.so"]
     assert library.opened(made.parent) is not None

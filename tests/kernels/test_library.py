@@ -31,18 +31,23 @@ def test_none_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "libspline.so").write_bytes(b"no library")
+    (tmp_path / "libkernels.so").write_bytes(b"no library")
     assert "reference path" in refused(tmp_path, caplog)
 
 
 @NEEDS
 def test_stale(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Made of another C file than the one that lies there."""
-    for name in ("libspline.so", "spline.c"):
+    """Made of other C files than those that lie there."""
+    sources = [file.name for file in library.HERE.glob("*.[ch]")]
+    assert len(sources) >= 5
+    for name in ("libkernels.so", *sources):
         shutil.copy(library.HERE / name, tmp_path / name)
     assert library.opened(tmp_path) is not None
-    (tmp_path / "spline.c").write_text((tmp_path / "spline.c").read_text() + "\n")
-    assert "another spline.c" in refused(tmp_path, caplog)
+    for name in sources:
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text + "\n")
+        assert "other C files" in refused(tmp_path, caplog)
+        (tmp_path / name).write_text(text)
 
 
 def test_turned_off(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

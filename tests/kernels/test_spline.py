@@ -11,21 +11,12 @@ from torch import Tensor
 
 from diffeo import scalars
 from diffeo.kernels import library
-from diffeo.kernels import spline as kernel
 from diffeo.scalars import rational
-from tests.kernels.inputs import CASES, EXTREME, NEEDS, TARGETS, Case, drawn, everything, knots
+from tests.kernels.inputs import CASES, EXTREME, NEEDS, Case, drawn, everything, knots
 
 pytestmark = NEEDS
 DIRECTIONS = pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
 QUANTILES = torch.tensor([0.5, 0.9, 0.99, 0.995], dtype=torch.float64)
-
-
-@pytest.fixture(params=TARGETS, ids=lambda target: library.TARGETS[target])
-def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Every set of instructions that this processor has."""
-    assert library.LIBRARY is not None
-    monkeypatch.setattr(library, "LIBRARY", library.LIBRARY._replace(target=request.param))
-    return request.param
 
 
 @pytest.mark.parametrize("case", CASES + EXTREME, ids=str)
@@ -157,7 +148,7 @@ def test_one_gradient_at_a_time(inverse: bool) -> None:
 
 def test_threads_change_nothing() -> None:
     case = Case(8, 5.0, False, 2.0)
-    x, raw = drawn(case, 3 * kernel.THREADED + 5, torch.float32)
+    x, raw = drawn(case, 3 * library.THREADED + 5, torch.float32)
     before, found = torch.get_num_threads(), []
     try:
         for count in (1, 3):

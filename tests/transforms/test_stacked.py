@@ -10,8 +10,21 @@ from torch import Tensor
 from diffeo import bases, nets, scalars
 from diffeo.errors import ShapeError
 from diffeo.flow import Flow
+from diffeo.kernels import library
 from diffeo.transforms import LU, Chain, Coupling, Inverse, Partition, Stacked, Transform, chained
 from diffeo.transforms.stacked import _Stack
+
+
+@pytest.fixture(
+    params=[pytest.param(True, marks=pytest.mark.skipif(library.LIBRARY is None, reason="no kernels here")), False],
+    ids=["C", "PyTorch"],
+    autouse=True,
+)
+def by_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to compute a stack."""
+    if not request.param:
+        monkeypatch.setattr(library, "LIBRARY", None)
+
 
 MLP = partial(nets.MLP, hidden=(8, 8), activation="relu")
 

@@ -40,7 +40,7 @@ class StandardNormal(Base):
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         z = z.to(working_dtype(z)).reshape(z.shape[0], math.prod(z.shape[1:])).clamp(-FARTHEST, FARTHEST)
-        return -0.5 * z.square().sum(1) - 0.5 * LOG_2PI * z.shape[1]
+        return torch.rsub(z.square().sum(1), -0.5 * LOG_2PI * z.shape[1], alpha=0.5)
 
     def sample(self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         shape = (*self._batch(n, context), *self.event_shape)

@@ -4,8 +4,9 @@ and perceptrons, whose products of matrices go to the library that is the fastes
 Whether kernels are used decides how fast a flow is, and nothing else: results agree to rounding.
 """
 
+from diffeo.kernels.affine import moved_by_line
 from diffeo.kernels.dense import linear, perceptron
 from diffeo.kernels.library import VARIABLE, in_use
 from diffeo.kernels.spline import fits, fused
 
-__all__ = ["VARIABLE", "fits", "fused", "in_use", "linear", "perceptron"]
+__all__ = ["VARIABLE", "fits", "fused", "in_use", "linear", "moved_by_line", "perceptron"]

@@ -1,4 +1,4 @@
-"""The compiled library: found, trusted if it was made of the C file beside it, and called by addresses."""
+"""The compiled library: found, trusted if it was made of the C files beside it, and called by addresses."""
 
 import ctypes
 import hashlib
@@ -8,18 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["LIBRARY", "VARIABLE", "Library", "allowed", "in_use", "opened", "stand_back"]
+import torch
+
+__all__ = ["LIBRARY", "VARIABLE", "Library", "allowed", "in_use", "opened", "stand_back", "threads"]
 
 VARIABLE = "DIFFEO_KERNELS"
+THREADED = 8192  # numbers from which threads are worth their start
 TARGETS = ("plain", "x86-64-v3", "x86-64-v4")
 HERE = Path(__file__).parent
 _INTS, _ADDRESSES = [ctypes.c_int] * 4, [ctypes.c_void_p] * 7
 
 
 class Library(NamedTuple):
-    """``spline`` is the C function; ``target`` the best set of instructions here; ``threaded``: made with OpenMP."""
+    """``spline``, ``stack`` and ``affine`` are the C functions; ``target`` is the best set of instructions here;
+    ``threaded``: made with OpenMP."""
 
     spline: Callable[..., None]
+    stack: Callable[..., None]
+    affine: Callable[..., None]
     target: int
     threaded: bool
 
@@ -46,18 +52,33 @@ def stand_back(reason: object) -> None:
 def _opened(folder: Path) -> Library:
     if not allowed():
         raise ValueError(f"{VARIABLE}=off")
-    library = ctypes.CDLL(str(folder / "libspline.so"))
+    library = ctypes.CDLL(str(folder / "libkernels.so"))
     library.diffeo_source.restype = ctypes.c_char_p
     made_of = library.diffeo_source().decode(errors="replace")
-    if made_of != hashlib.sha256((folder / "spline.c").read_bytes()).hexdigest()[:16]:
-        raise ValueError("libspline.so was made of another spline.c; make it again with python hatch_build.py")
+    source = b"".join(file.read_bytes() for file in sorted(folder.glob("*.[ch]")))
+    if made_of != hashlib.sha256(source).hexdigest()[:16]:
+        raise ValueError("libkernels.so was made of other C files; make it again with python hatch_build.py")
     spline = library.diffeo_spline
     spline.restype = None
     spline.argtypes = [*_INTS, ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
-    return Library(spline, library.diffeo_best(), bool(library.diffeo_threaded()))
+    stack = library.diffeo_stack
+    stack.restype = None
+    stack.argtypes = [*_INTS[:3], ctypes.c_int64, *_ADDRESSES[:5], *_ADDRESSES]
+    affine = library.diffeo_affine
+    affine.restype = None
+    affine.argtypes = [*_INTS[:3], ctypes.c_int64, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
+    return Library(spline, stack, affine, library.diffeo_best(), bool(library.diffeo_threaded()))
 
 
 LIBRARY = opened()
+_PROCESS = os.getpid()  # OpenMP's threads do not outlive a fork
+
+
+def threads(numbers: int) -> int:
+    """How many threads are to go through so many numbers; one in a process that was forked off."""
+    if numbers < THREADED or LIBRARY is None or not LIBRARY.threaded or os.getpid() != _PROCESS:
+        return 1
+    return torch.get_num_threads()
 
 
 def in_use() -> str:

@@ -4,7 +4,6 @@ Everywhere x [*shape] and raw [3 bins - 1 or 3 bins, *shape]: with 3 bins - 1 th
 [-bound, bound], with 3 bins x lies within. An inverse's x is what the spline gives.
 """
 
-import os
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -20,8 +19,6 @@ __all__ = ["fits", "fused", "gradient", "moved"]
 
 Reference = Callable[[Tensor, Tensor, int, float, bool], tuple[Tensor, Tensor]]
 DTYPES = (torch.float32, torch.float64)
-THREADED = 8192  # numbers from which threads are worth their start
-_PROCESS = os.getpid()  # OpenMP's threads do not outlive a fork
 
 
 def fits(x: Tensor, raw: Tensor) -> bool:
@@ -118,12 +115,9 @@ def _call(what: int, x: Tensor, raw: Tensor, bins: int, bound: float, others: tu
     kernel, n = library.LIBRARY, x.numel()
     if not n or kernel is None:
         return
-    threads = torch.get_num_threads() if n >= THREADED and kernel.threaded else 1
-    if threads > 1 and os.getpid() != _PROCESS:
-        threads = 1
     sizes = n, bins, raw.shape[0] == 3 * bins, bound
     addresses = [None if v is None else v.data_ptr() for v in (x, raw, *others)]
-    kernel.spline(what, x.dtype == torch.float64, kernel.target, threads, *sizes, *addresses)
+    kernel.spline(what, x.dtype == torch.float64, kernel.target, library.threads(n), *sizes, *addresses)
 
 
 class _Fused(torch.autograd.Function):

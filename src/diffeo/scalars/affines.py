@@ -1,12 +1,14 @@
 """Affine maps of one number: a shift, and a scale that stays within bounds."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffeo import kernels
 from diffeo.errors import ShapeError, shown
 from diffeo.nets import soft_clip
 from diffeo.scalars.base import Scalar, within, working_dtype
@@ -65,17 +67,26 @@ def affine(limit: float | None = None, scale: Literal["tanh", "exp", "sigmoid"] 
         dtype = working_dtype(x, raw)
         return within(x.to(dtype)), log_scale_of(raw[0].to(dtype), limit), raw[1].to(dtype)
 
-    def forward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+    def move(inverse: bool, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        reference = backward if inverse else onward
+        if scale != "sigmoid":
+            dtype = working_dtype(x, raw)
+            found = kernels.moved_by_line(x.to(dtype), raw.to(dtype), limit, scale == "tanh", inverse, reference)
+            if found is not None:
+                return found[0].to(x.dtype), found[1]
+        return reference(x, raw)
+
+    def onward(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         wide, log_scale, shift = prepare(x, raw)
         y = wide * log_scale.exp() + shift
         return y.to(x.dtype), log_scale.expand_as(y)
 
-    def inverse(y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         wide, log_scale, shift = prepare(y, raw)
         x = (wide - shift) * (-log_scale).exp()
         return x.to(y.dtype), (-log_scale).expand_as(x)
 
-    return Scalar("affine" if scale == "tanh" else f"affine_{scale}", 2, forward, inverse)
+    return Scalar("affine" if scale == "tanh" else f"affine_{scale}", 2, partial(move, False), partial(move, True))
 
 
 def _by_tanh(raw: Tensor, limit: float) -> Tensor:

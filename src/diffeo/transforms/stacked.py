@@ -7,13 +7,14 @@ keeps. A stack of affine couplings is one node: forward keeps what its gradient,
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffeo.errors import ShapeError
+from diffeo.kernels import stack as kernel
 from diffeo.nets import FURTHEST, MLP, NEAR, ScaleAndShift, soft_clip
 from diffeo.tracing import is_watched
 from diffeo.transforms.base import Chain, Inverse, Transform
@@ -53,30 +54,37 @@ class Stacked(Chain):
             kind = "affine couplings, two or more, of halves that take turns, by MLPs with ReLU or by ScaleAndShifts"
             raise ShapeError(f"transforms: expected {kind}, without context and dropout; chained takes any")
         self._steps, self._count = steps, len(steps[0].weights())
+        self._back = [step._replace(inverted=not step.inverted) for step in reversed(steps)]
+        self._layouts = _layout_of(self._steps), _layout_of(self._back)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._at_once(x, self._steps) or super().forward(x, context)
+        return self._at_once(x, self._steps, self._layouts[0]) or super().forward(x, context)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        back = [step._replace(inverted=not step.inverted) for step in reversed(self._steps)]
-        return self._at_once(z, back) or super().inverse(z, context)
+        return self._at_once(z, self._back, self._layouts[1]) or super().inverse(z, context)
 
-    def _at_once(self, x: Tensor, steps: "list[_Step]") -> tuple[Tensor, Tensor] | None:
+    def _at_once(self, x: Tensor, steps: "list[_Step]", layout: kernel.Layout | None) -> tuple[Tensor, Tensor] | None:
         """The outcome as one node of the graph; None where it has to be found step by step."""
         if not _plain(x):
             return None
-        weights = [step.weights() for step in steps]
-        if any(type(w) is not nn.Parameter or w.dtype != x.dtype for own in weights for w in own):
-            return None
-        if [*map(len, weights)] != [self._count] * len(weights):  # a layer was exchanged for another kind
-            return None
-        with torch.no_grad():
-            z, log_det, passed = _pass(x, steps, weights)
-        if not torch.is_grad_enabled():
+        weights = [w for step in steps for w in step.weights()]
+        found, keep = layout and kernel.addresses(layout, weights, x.dtype), torch.is_grad_enabled()
+        passed = None
+        if layout and found:
+            z, log_det = kernel.passed(layout, found, x.detach())
+        else:
+            own = [step.weights() for step in steps]
+            if [*map(len, own)] != [self._count] * len(own):  # a layer was exchanged for another kind
+                return None
+            if any(type(w) is not nn.Parameter or w.dtype != x.dtype for w in weights):
+                return None
+            with torch.no_grad():
+                z, log_det, passed = _pass(x, steps, own)
+        if not keep:
             return z, log_det
-        plainly = Chain.forward if steps[0].inverted == self._steps[0].inverted else Chain.inverse
-        run = _Run(steps, passed, lambda x: plainly(self, x))
-        return _Stack.apply(x, (z, log_det), run, *(w for own in weights for w in own))
+        plainly = Chain.forward if steps is self._steps else Chain.inverse
+        run = _Run(steps, layout, passed, lambda x: plainly(self, x))
+        return _Stack.apply(x, (z, log_det), run, *weights)
 
 
 def chained(*transforms: Transform) -> Chain:
@@ -137,6 +145,13 @@ def _steps_of(transforms: Sequence[object]) -> list[_Step] | None:
     return steps if once and all(a.moves != b.moves for a, b in pairwise(steps)) else None
 
 
+def _layout_of(steps: list[_Step]) -> kernel.Layout | None:
+    """What the kernel has to be told; None where it has no room for them."""
+    shapes = [[w.shape for w in step.weights()] for step in steps]
+    moves, inverted, limits = zip(*((step.moves, step.inverted, step.limit) for step in steps), strict=True)
+    return kernel.Layout.of(shapes, steps[0].sizes, steps[0].pair, steps[0].bent, moves, inverted, limits)
+
+
 def _plain(x: Tensor) -> bool:
     """Whether numbers can be looked at, and nobody looks at the single steps."""
     return not is_watched(x) and x.ndim == 2 and x.dtype in LARGEST and x.device.type == "cpu"
@@ -157,10 +172,11 @@ class _Kept(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Steps, what is kept of them, and the same computed step by step."""
+    """Steps, what is kept of them (None: the kernel finds it again), and the same computed step by step."""
 
     steps: list[_Step]
-    passed: list[_Kept]
+    layout: kernel.Layout | None
+    passed: list[_Kept] | None
     plainly: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -249,7 +265,9 @@ class _Stack(torch.autograd.Function):
     def backward(ctx: Any, gz: Tensor, gl: Tensor) -> tuple[Tensor | None, ...]:
         x, *flat = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            gx, found = _pull_back(ctx.run, flat, gz, gl)
+            run = ctx.run
+            by_kernel = run.passed is None
+            gx, found = kernel.pulled_back(run.layout, flat, x, gz, gl) if by_kernel else _pull_back(run, flat, gz, gl)
             return gx, None, None, *found
         wanted = [v for v in (x, *flat) if v.requires_grad]
         slopes = iter(torch.autograd.grad(ctx.run.plainly(x), wanted, (gz, gl), create_graph=True))
@@ -260,9 +278,9 @@ class _Stack(torch.autograd.Function):
 def _pull_back(run: _Run, flat: list[Tensor], gz: Tensor, gl: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Gradients of x and of all weights, from those of z [n, d] and log_det [n]."""
     slopes, found, count = list(gz.split(run.steps[0].sizes, 1)), list[list[Tensor]](), len(flat) // len(run.steps)
-    gl = gl.unsqueeze(1)
+    gl, passed = gl.unsqueeze(1), cast(list[_Kept], run.passed)
     for i in range(len(run.steps) - 1, -1, -1):
-        step, kept, own = run.steps[i], run.passed[i], flat[i * count : (i + 1) * count]
+        step, kept, own = run.steps[i], passed[i], flat[i * count : (i + 1) * count]
         by_seen, by_before, by_scale = kept.slopes
         out = slopes[step.moves]
         inner = out * kept.scale  # of what moved
