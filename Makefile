@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/data),)
 export DIFFEO_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow test-faults bench bench-quality bench-toys lint format docs recipes setup clean
+.PHONY: demo test test-slow test-faults bench bench-quality bench-soon bench-toys lint format docs recipes setup clean
 
 demo: setup  ## fit the embedded star catalogue, score, sample, report
 	@mkdir -p demo
@@ -37,6 +37,11 @@ bench-quality: setup  ## mixture, kernel density, zuko and diffeo on fixed split
 	scripts/bench.sh
 	.venv-bench/bin/python benchmarks/quality.py splits
 	.venv-bench/bin/python benchmarks/quality.py tables --seconds 120
+
+bench-soon: setup  ## how soon: start-up, and the seconds to zuko's quality on fixed splits (half an hour; after bench-quality)
+	$(PYTHON_HERE) benchmarks/startup.py
+	$(PYTHON_HERE) benchmarks/time_to_quality.py run
+	$(PYTHON_HERE) benchmarks/time_to_quality.py show
 
 bench-toys: setup  ## diffeo and classical estimators on toys whose density is known; the tables of docs/quality.md (30 min)
 	$(PYTHON_HERE) benchmarks/toys.py run

@@ -112,6 +112,7 @@ def test_starts_as_its_base(recipe: str, components: int, context: int) -> None:
     """The layers over the base are the identity until they are trained."""
     if recipe == "homework" or (components > 1 and (recipe in TURNED or recipe == "flow-matching")):
         return  # shifts start at random; numbers change places; the base is a standard normal
+    torch.manual_seed(0)
     for d in (1, 2, 5):
         flow = RECIPES[recipe].build(a_plan(recipe, components), d, context).eval()
         assert isinstance(flow, Flow)

@@ -31,7 +31,8 @@ START_ROWS = 20_000  # that layers may take a start from
 AMPLE = 110  # epochs of one mixture in the budget, from which on they are not
 TRIED = 24.0  # seconds of budget, from which on layers are tried beside one mixture
 MANY = 30_000  # rows, from which on they are; of fewer, mixtures learned more in every budget
-LAYERS, LAST_COMPONENTS, LAYERS_RATE = 3, 8, 2e-2
+LAYERS, LAST_COMPONENTS, LAYERS_RATE = 3, 8, 1e-2
+HASTY = 25  # epochs, and for fewer twice that rate
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -178,7 +179,10 @@ def layered(data: Prepared, config: FitConfig, like: Plan) -> Start:
     n = data.train.n
     found = {"layers": LAYERS, "components": LAST_COMPONENTS, "members": 1, "start_fits": 0}
     made = like.model_copy(update=found)
-    how = settings(config, n).model_copy(update={"learning_rate": config.learning_rate or LAYERS_RATE})
+    seconds = config.budget or float("inf")
+    hasty = trial_epochs(config, n, len(like.units), seconds, like.components)[0] < HASTY
+    rate = config.learning_rate or LAYERS_RATE * (2 if hasty else 1)
+    how = settings(config, n).model_copy(update={"learning_rate": rate})
     torch.manual_seed(config.seed)
     density = build(made, data.layout)
     _set_units(density, list(made.units), list(made.given_units), data.train)

@@ -56,5 +56,7 @@ def aligned(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
 def spread(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
     """x and raw in the working dtype, raw [width, *x.shape] in full."""
     x, raw = aligned(x, raw)
-    shape = torch.broadcast_shapes(x.shape, raw.shape[1:])
-    return x.expand(shape), raw.expand(-1, *shape)
+    if x.shape == raw.shape[1:]:
+        return x, raw
+    x, _ = torch.broadcast_tensors(x, raw[0])
+    return x, raw.expand(-1, *x.shape)
