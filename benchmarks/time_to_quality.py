@@ -70,13 +70,14 @@ def reached(curve: list[Row], aim: float) -> float | None:
 
 def show(names: list[str], options: argparse.Namespace) -> None:
     """The table, on stdout, and the picture."""
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     rows = [row for row in known() if row["seed"] == options.seed]
     budgets = sorted({row["budget"] for row in rows if row["method"] == OURS})
     print(f"| split | {PEER}, 150 s | {' | '.join(f'{budget:g} s' for budget in budgets)} | reached after |")
     print("|" + "---|" * (len(budgets) + 3))
-    figure, axes = plt.subplots(2, -(-len(names) // 2), figsize=(10, 5.5), layout="constrained")
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    axes = figure.subplots(2, -(-len(names) // 2))
     for name, axis in zip(names, axes.flat, strict=False):
         curves = {
             method: sorted(
