@@ -330,8 +330,8 @@ FAULTS = [
 
 def copy(tree: Path, folder: Path) -> None:
     """What the tests need of a tree."""
-    for part in ("src", "tests"):
-        shutil.copytree(tree / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("src", "tests", "benchmarks"):
+        shutil.copytree(tree / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "scores"))
     for name in ("pyproject.toml", "hatch_build.py"):
         shutil.copy(tree / name, folder)
 
