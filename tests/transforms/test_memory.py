@@ -285,3 +285,21 @@ def test_what_a_step_holds() -> None:
     assert held["store"][1] > 3 * held["store"][0]
     assert held["checkpoint"][1] - held["checkpoint"][0] < 1.3 * 12 * state
     assert held["invert"][1] < 1.05 * held["invert"][0]
+
+
+@BOTH
+def test_nets_that_are_computed_at_once_learn_the_same(memory: str) -> None:
+    """Perceptrons with ReLU, splines and affine maps, which keep what their gradients need in their own way."""
+    torch.manual_seed(0)
+    mlp, masked = (partial(net, hidden=(16, 16), activation="relu") for net in (nets.MLP, nets.MaskedMLP))
+    chain = Chain(
+        T.Coupling(Partition.halves(4), scalars.spline(), mlp),
+        T.LU(4),
+        T.Autoregressive(range(4), scalars.affine(), masked),
+    )
+    with torch.no_grad():
+        for parameter in chain.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    x = rows(50, 4)
+    for a, b in zip(slopes(chain, "store", "forward", x), slopes(chain, memory, "forward", x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

@@ -83,7 +83,8 @@ class _Perceptron(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        given, hidden = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        saved = ctx.saved_tensors  # looked at once: under a checkpoint each look recomputes
+        given, hidden = saved[: ctx.count], saved[ctx.count :]
         needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
             return _slopes(given, needed, g)
