@@ -6,7 +6,8 @@ Whether kernels are used decides how fast a flow is, and nothing else: results a
 
 from diffeo.kernels.affine import moved_by_line
 from diffeo.kernels.dense import linear, perceptron
+from diffeo.kernels.fused import slopes_again
 from diffeo.kernels.library import VARIABLE, in_use
 from diffeo.kernels.spline import fits, fused
 
-__all__ = ["VARIABLE", "fits", "fused", "in_use", "linear", "moved_by_line", "perceptron"]
+__all__ = ["VARIABLE", "fits", "fused", "in_use", "linear", "moved_by_line", "perceptron", "slopes_again"]

@@ -2,12 +2,13 @@
 gives the log-scale and raw[1] the shift. An inverse's x is what the map gives."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from diffeo.kernels import library
+from diffeo.kernels.fused import Fused
 from diffeo.kernels.spline import fits
 
 __all__ = ["moved_by_line"]
@@ -26,7 +27,8 @@ def moved_by_line(
     if torch.compiler.is_compiling() or not x.is_cpu or x.shape != raw.shape[1:] or not fits(x, raw):
         return None
     if torch.is_grad_enabled() and (x.requires_grad or raw.requires_grad):
-        return _Line.apply(x, raw, limit, bent, inverse, reference)
+        moved = partial(_moved, limit=limit, bent=bent, inverse=inverse)
+        return Fused.apply(x, raw, moved, partial(_gradient, limit=limit, bent=bent, inverse=inverse), reference)
     return _moved(x, raw, limit, bent, inverse)
 
 
@@ -37,35 +39,18 @@ def _moved(x: Tensor, raw: Tensor, limit: float, bent: bool, inverse: bool) -> t
     return y, log_slope
 
 
+def _gradient(
+    x: Tensor, raw: Tensor, gy: Tensor | None, gl: Tensor | None, limit: float, bent: bool, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    x, raw = x.contiguous(), raw.contiguous()
+    gy, gl = (None if g is None else g.contiguous() for g in (gy, gl))
+    gx, graw = torch.empty_like(x), torch.empty_like(raw)
+    _call(2 * inverse + 1, x, raw, limit, bent, (gy, gl, gx, None, graw))
+    return gx, graw
+
+
 def _call(what: int, x: Tensor, raw: Tensor, limit: float, bent: bool, others: tuple[Tensor | None, ...]) -> None:
     kernel, m = library.LIBRARY, x.numel()
     if m and kernel is not None:
         addresses = [None if v is None else v.data_ptr() for v in (x, raw, *others)]
         kernel.affine(what, x.dtype == torch.float64, kernel.target, m, bent, limit, *addresses)
-
-
-class _Line(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, raw: Tensor, limit: float, bent: bool, inverse: bool, reference: Reference
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, raw)
-        ctx.how, ctx.reference = (limit, bent, inverse), reference
-        ctx.set_materialize_grads(False)
-        return _moved(x, raw, limit, bent, inverse)
-
-    @staticmethod
-    def backward(ctx: Any, gy: Tensor | None, gl: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, raw = ctx.saved_tensors
-        limit, bent, inverse = ctx.how
-        if not torch.is_grad_enabled():
-            x, raw = x.contiguous(), raw.contiguous()
-            gy, gl = (None if g is None else g.contiguous() for g in (gy, gl))
-            gx, graw = torch.empty_like(x), torch.empty_like(raw)
-            _call(2 * inverse + 1, x, raw, limit, bent, (gy, gl, gx, None, graw))
-            return gx, graw, None, None, None, None
-        outputs = ctx.reference(x, raw)
-        weights = [torch.zeros_like(x) if g is None else g for g in (gy, gl)]
-        wanted = [v for v in (x, raw) if v.requires_grad]
-        found = iter(torch.autograd.grad(outputs, wanted, weights, create_graph=True))
-        return *(next(found) if v.requires_grad else None for v in (x, raw)), None, None, None, None

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffeo.kernels.fused import slopes_again
 from diffeo.kernels.products import is_large, mm
 from diffeo.tracing import is_watched
 
@@ -87,7 +88,7 @@ class _Perceptron(torch.autograd.Function):
         given, hidden = saved[: ctx.count], saved[ctx.count :]
         needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
-            return _slopes(given, needed, g)
+            return tuple(slopes_again(lambda *given: [_stepwise(*given)], given, [g]))
         product = torch.mm if is_watched(g) else mm
         read, found = (given[0], *hidden), list[Tensor | None]([None] * ctx.count)
         for i in range(len(hidden), -1, -1):
@@ -102,11 +103,3 @@ class _Perceptron(torch.autograd.Function):
             g = torch.ops.aten.threshold_backward(g, read[i], 0) if i else g
         found[0] = g if needed[0] else None
         return tuple(found)
-
-
-def _slopes(given: tuple[Tensor, ...], needed: tuple[bool, ...], g: Tensor) -> tuple[Tensor | None, ...]:
-    """The same gradients, which can be differentiated again."""
-    given = tuple(v.view_as(v) for v in given)  # an input that is made of another is not followed to it
-    wanted = [v for v, need in zip(given, needed, strict=True) if need]
-    slopes = iter(torch.autograd.grad(_stepwise(*given), wanted, g, create_graph=True))
-    return tuple(next(slopes) if need else None for need in needed)

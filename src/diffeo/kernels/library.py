@@ -58,15 +58,12 @@ def _opened(folder: Path) -> Library:
     source = b"".join(file.read_bytes() for file in sorted(folder.glob("*.[ch]")))
     if made_of != hashlib.sha256(source).hexdigest()[:16]:
         raise ValueError("libkernels.so was made of other C files; make it again with python hatch_build.py")
-    spline = library.diffeo_spline
-    spline.restype = None
+    spline, stack, affine = library.diffeo_spline, library.diffeo_stack, library.diffeo_affine
     spline.argtypes = [*_INTS, ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
-    stack = library.diffeo_stack
-    stack.restype = None
     stack.argtypes = [*_INTS[:3], ctypes.c_int64, *_ADDRESSES[:5], *_ADDRESSES]
-    affine = library.diffeo_affine
-    affine.restype = None
     affine.argtypes = [*_INTS[:3], ctypes.c_int64, ctypes.c_int, ctypes.c_double, *_ADDRESSES]
+    for function in (spline, stack, affine):
+        function.restype = None
     return Library(spline, stack, affine, library.diffeo_best(), bool(library.diffeo_threaded()))
 
 

@@ -8,14 +8,13 @@ alone, so that numbers can be repeated.
 
 import functools
 import logging
-import os
 import platform
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from diffeo.kernels.library import VARIABLE
+from diffeo.kernels.library import VARIABLE, allowed
 
 __all__ = ["in_use", "is_large", "mm"]
 
@@ -61,7 +60,7 @@ def _faster() -> bool:
 
 def _look() -> None:
     """Raises where oneDNN is not to be taken."""
-    if os.environ.get(VARIABLE, "").lower() == "off":
+    if not allowed():
         raise ValueError(f"{VARIABLE}=off")
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         raise ValueError("torch was built without MKL or without oneDNN")

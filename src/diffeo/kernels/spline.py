@@ -6,13 +6,14 @@ Everywhere x [*shape] and raw [3 bins - 1 or 3 bins, *shape]: with 3 bins - 1 th
 
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffeo.kernels import library
+from diffeo.kernels.fused import Fused
 from diffeo.tracing import is_watched
 
 __all__ = ["fits", "fused", "gradient", "moved"]
@@ -44,7 +45,9 @@ def fused(
     if x.is_cuda and not trusted(x.device, reference):
         return reference(x, raw, bins, bound, inverse)
     if torch.is_grad_enabled() and (x.requires_grad or raw.requires_grad):
-        return _Fused.apply(x, raw, bins, bound, inverse, reference)
+        ahead = partial(moved, bins=bins, bound=bound, inverse=inverse)
+        back = partial(gradient, bins=bins, bound=bound, inverse=inverse)
+        return Fused.apply(x, raw, ahead, back, lambda x, raw: reference(x, raw, bins, bound, inverse))
     return moved(x, raw, bins, bound, inverse)
 
 
@@ -118,28 +121,6 @@ def _call(what: int, x: Tensor, raw: Tensor, bins: int, bound: float, others: tu
     sizes = n, bins, raw.shape[0] == 3 * bins, bound
     addresses = [None if v is None else v.data_ptr() for v in (x, raw, *others)]
     kernel.spline(what, x.dtype == torch.float64, kernel.target, library.threads(n), *sizes, *addresses)
-
-
-class _Fused(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, raw: Tensor, bins: int, bound: float, inverse: bool, reference: Reference
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, raw)
-        ctx.how, ctx.reference = (bins, bound, inverse), reference
-        ctx.set_materialize_grads(False)
-        return moved(x, raw, bins, bound, inverse)
-
-    @staticmethod
-    def backward(ctx: Any, gy: Tensor | None, gl: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, raw = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            return *gradient(x, raw, gy, gl, *ctx.how), None, None, None, None
-        outputs = ctx.reference(x, raw, *ctx.how)
-        weights = [torch.zeros_like(x) if g is None else g for g in (gy, gl)]
-        wanted = [v for v in (x, raw) if v.requires_grad]
-        found = iter(torch.autograd.grad(outputs, wanted, weights, create_graph=True))
-        return *(next(found) if v.requires_grad else None for v in (x, raw)), None, None, None, None
 
 
 _OPERATORS = torch.library.Library("diffeo", "DEF")

@@ -234,10 +234,10 @@ class _Spline(torch.autograd.Function):
         gy, gl = (torch.zeros_like(x) if g is None else g for g in (gy, gl))
         if not torch.is_grad_enabled():
             return *_pull_back(x, raw, _Bin(*parts), gy, gl, ctx.bins, ctx.bound), None, None
-        outputs = _evaluate(x, _locate(x, 0, raw, ctx.bins, ctx.bound))
-        wanted = [v for v in (x, raw) if v.requires_grad]
-        found = iter(torch.autograd.grad(outputs, wanted, (gy, gl), create_graph=True))
-        return *(next(found) if v.requires_grad else None for v in (x, raw)), None, None
+        again = kernels.slopes_again(
+            lambda x, raw: _evaluate(x, _locate(x, 0, raw, ctx.bins, ctx.bound)), (x, raw), (gy, gl)
+        )
+        return *again, None, None
 
 
 def _pull_back(

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from diffeo.errors import ShapeError
+from diffeo.kernels import slopes_again
 from diffeo.kernels import stack as kernel
 from diffeo.nets import FURTHEST, MLP, NEAR, ScaleAndShift, soft_clip
 from diffeo.tracing import is_watched
@@ -25,6 +27,7 @@ __all__ = ["Stacked", "chained"]
 LEAK = 0.01  # of the leaky ReLU of a ScaleAndShift
 LARGEST = {dtype: math.sqrt(torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 aten = torch.ops.aten
+_Way = Callable[[Chain, Tensor], tuple[Tensor, Tensor]]
 
 
 class Stacked(Chain):
@@ -82,9 +85,15 @@ class Stacked(Chain):
                 z, log_det, passed = _pass(x, steps, own)
         if not keep:
             return z, log_det
-        plainly = Chain.forward if steps is self._steps else Chain.inverse
-        run = _Run(steps, layout, passed, lambda x: plainly(self, x))
+        way = Chain.forward if steps is self._steps else Chain.inverse
+        run = _Run(steps, layout, passed, lambda x, *own: self._plainly(way, weights, x, own))
         return _Stack.apply(x, (z, log_det), run, *weights)
+
+    def _plainly(self, way: _Way, weights: list[Tensor], x: Tensor, own: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The outcome step by step, with others in place of all weights."""
+        names = {id(w): name for name, w in self.named_parameters()}
+        state = {f"chain.{names[id(w)]}": other for w, other in zip(weights, own, strict=True)}
+        return functional_call(_Plain(self, way), state, x)
 
 
 def chained(*transforms: Transform) -> Chain:
@@ -94,6 +103,17 @@ def chained(*transforms: Transform) -> Chain:
     'Chain'
     """
     return Chain(*transforms) if _steps_of(transforms) is None else Stacked(*transforms)
+
+
+class _Plain(nn.Module):
+    """A chain one way, step by step, whose weights may be exchanged."""
+
+    def __init__(self, chain: Chain, way: _Way) -> None:
+        super().__init__()
+        self.chain, self.way = chain, way
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.way(self.chain, x)
 
 
 class _Step(NamedTuple):
@@ -177,7 +197,7 @@ class _Run(NamedTuple):
     steps: list[_Step]
     layout: kernel.Layout | None
     passed: list[_Kept] | None
-    plainly: Callable[[Tensor], tuple[Tensor, Tensor]]
+    plainly: Callable[..., tuple[Tensor, Tensor]]  # of x and all weights
 
 
 def _pass(x: Tensor, steps: list[_Step], weights: list[list[Tensor]]) -> tuple[Tensor, Tensor, list[_Kept]]:
@@ -269,9 +289,7 @@ class _Stack(torch.autograd.Function):
             by_kernel = run.passed is None
             gx, found = kernel.pulled_back(run.layout, flat, x, gz, gl) if by_kernel else _pull_back(run, flat, gz, gl)
             return gx, None, None, *found
-        wanted = [v for v in (x, *flat) if v.requires_grad]
-        slopes = iter(torch.autograd.grad(ctx.run.plainly(x), wanted, (gz, gl), create_graph=True))
-        by_x, *rest = [next(slopes) if v.requires_grad else None for v in (x, *flat)]
+        by_x, *rest = slopes_again(ctx.run.plainly, (x, *flat), (gz, gl))
         return by_x, None, None, *rest
 
 
