@@ -29,7 +29,10 @@ def common_context(*parts: nn.Module) -> int:
 
 
 class Transform(nn.Module, ABC):
-    """A bijection of events of one shape. Log-determinants are of x's dtype, never below float32."""
+    """A bijection of events. Log-determinants are of x's dtype, never below float32.
+
+    Most keep an event's shape; one that does not says so in ``event_after``.
+    """
 
     context_features: int = 0
 
@@ -43,6 +46,10 @@ class Transform(nn.Module, ABC):
 
     def check_event(self, event: tuple[int, ...]) -> None:
         """Raise ShapeError where this transform does not move events of this shape."""
+
+    def event_after(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of z where x is of shape ``event``, which has passed ``check_event``."""
+        return event
 
 
 def fits(transform: Transform, fine: bool, wanted: str, event: tuple[int, ...]) -> None:
@@ -106,8 +113,17 @@ class Chain(Transform):
         return Road(list(self.transforms)[::-1], True).travelled(z, context, self.memory)
 
     def check_event(self, event: tuple[int, ...]) -> None:
+        self._walked(event)
+
+    def event_after(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        return self._walked(event)
+
+    def _walked(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape at the end of the chain, every step asked on the way."""
         for transform in self.transforms:
             transform.check_event(event)  # type: ignore[operator]
+            event = transform.event_after(event)  # type: ignore[operator]
+        return event
 
     def __len__(self) -> int:
         return len(self.transforms)
