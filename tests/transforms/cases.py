@@ -112,12 +112,12 @@ def pictures(split: T.pictures.Split, flip: bool) -> T.PictureCoupling:
     return coupled(split, (2, 4, 2), flip)
 
 
-def glow(event: tuple[int, int, int], memory: T.memory.Memory = "store") -> T.Multiscale:
+def glow(event: tuple[int, int, int]) -> T.Multiscale:
     """Two levels of two steps, with a prior for what leaves."""
 
     def level(shape: tuple[int, int, int], last: bool) -> T.Chain:
         steps = [part for _ in range(2) for part in (T.Conv1x1(shape), coupled("channels", shape))]
-        return T.Chain(T.Squeeze(), *steps, *([] if last else [coupled("channels", shape, width=0)]), memory=memory)
+        return T.Chain(T.Squeeze(), *steps, *([] if last else [coupled("channels", shape, width=0)]))
 
     c, height, width = event
     shapes = [(4 * c, height // 2, width // 2), (8 * c, height // 4, width // 4)]
@@ -220,7 +220,6 @@ CASES = [
         "pictures, one convolution, context", lambda: coupled("alternate", (3, 2, 2), context=2, width=0), (3, 2, 2), 2
     ),
     Case("levels of a picture", lambda: glow((1, 4, 4)), (1, 4, 4)),
-    Case("levels of a picture, inverted memory", lambda: glow((1, 4, 4), "invert"), (1, 4, 4), scale=0.1),
     Case("over channels context", lambda: T.OverChannels(T.Planar(2, context=2)), (2, 2, 2), 2),
     Case("planar", lambda: T.Planar(3), (3,), scale=1.0),
     Case("planar d=1", lambda: T.Planar(1), (1,)),

@@ -51,7 +51,7 @@ class _Spread(torch.autograd.Function):
         return _spread(h)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> Tensor:
         return gathered(g)
 
 
@@ -61,7 +61,7 @@ class _Gather(torch.autograd.Function):
         return _gather(y)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> Tensor:
         return neighbours(g)
 
 

@@ -54,7 +54,7 @@ class Conv1x1(Transform):
     @torch.no_grad()
     def settle(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         self.norm.initialize(x)
-        return self(x, context)[0]  # type: ignore[no-any-return]
+        return self(x, context)[0]
 
     def check_event(self, event: tuple[int, ...]) -> None:
         check_picture(self, event)

@@ -201,7 +201,7 @@ class ActNorm(Transform):
     @torch.no_grad()
     def settle(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         self.initialize(x)
-        return self(x, context)[0]  # type: ignore[no-any-return]
+        return self(x, context)[0]
 
     def check_event(self, event: tuple[int, ...]) -> None:
         channels = len(self.shift)

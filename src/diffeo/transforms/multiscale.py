@@ -1,4 +1,4 @@
-"""Levels of a picture: after each, half of the channels is done and leaves, the rest goes on (arXiv 1605.08803, 3.6)."""
+"""Levels of a picture: after each, half of the channels is done and leaves, the rest goes on (arXiv 1605.08803)."""
 
 from math import prod
 

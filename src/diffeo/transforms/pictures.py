@@ -22,10 +22,10 @@ class PictureCoupling(Transform):
     """z_stay = x_stay, z_move = scalar(x_move; net(x_stay, context)) of pictures (C, H, W) (arXiv 1605.08803).
 
     ``split`` says who stays: the first half of the ``"channels"`` (the smaller one, if C is odd), the even ones
-    (``"alternate"``), or black fields of a ``"checkerboard"``, the upper left among them. Fields of one colour are packed:
-    those of a square of 2x2 become channels of one place, [2C, n, H/2, W/2], so that the net works at a quarter of the
-    places. ``"masked"`` is the checkerboard as the paper has it, H and W of any size: the net sees the whole picture
-    with zeros for white fields, and what it says of black ones is not used. ``flip`` lets the others stay.
+    (``"alternate"``), or black fields of a ``"checkerboard"``, the upper left among them. Fields of one colour are
+    packed: those of a square of 2x2 become channels of one place, [2C, n, H/2, W/2], so that the net works at a quarter
+    of the places. ``"masked"`` is the checkerboard as the paper has it, H and W of any size: the net sees the whole
+    picture with zeros for white fields, and what it says of black ones is not used. ``flip`` lets the others stay.
 
     ``net`` is a module ``net(h [in, n, H, W], context) -> [width * moving, n, H, W]``, channel first, or a function
     (in_features, out_features) -> such a module.

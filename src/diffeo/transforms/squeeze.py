@@ -17,7 +17,7 @@ CORNERS = {"spatial": (0, 1, 2, 3), "checkerboard": (0, 3, 1, 2)}  # row by row:
 
 
 class Squeeze(Transform):
-    """Pictures (C, H, W) -> (4C, H/2, W/2), the trade of places for channels of RealNVP (arXiv 1605.08803, section 3.6).
+    """Pictures (C, H, W) -> (4C, H/2, W/2), places traded for channels (RealNVP, arXiv 1605.08803, section 3.6).
 
     ``order`` says which channel is which. With corners a b over c d of a square: ``"channel"`` (as in Glow) keeps those
     of one channel together, a1 b1 c1 d1 a2 b2 ...; ``"spatial"`` those of one corner, a1 a2 ... b1 b2 ...; and
