@@ -26,10 +26,8 @@ class HubSet:
         for number, row in enumerate(self._rows, 1):
             cell = row[self._column] or {}
             data = cell.get("bytes")
-            yield (
-                f"{self._name}: row {number}",
-                (Path(cell["path"]) if data is None and cell.get("path") else data or b""),
-            )
+            file = Path(cell["path"]) if data is None and cell.get("path") else None
+            yield f"{self._name}: row {number}", file or data or b""
 
     def labels(self) -> np.ndarray:
         """The labels, whole numbers or words [n]; DataError where it has none."""

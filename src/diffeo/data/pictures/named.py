@@ -13,7 +13,7 @@ _DIGITS_LEARNED = 1500  # of 1,797; the others, in the file's order, are by othe
 
 
 class Named(NamedTuple):
-    """A known set: its title, the folders that may hold it below `where`, where it lies unasked, where it is to be had."""
+    """A known set: its title, folders that may hold it below `where`, where it lies unasked, where it is to be had."""
 
     title: str
     folders: tuple[str, ...]

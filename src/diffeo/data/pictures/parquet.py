@@ -75,7 +75,7 @@ def _damaged(path: Path, fault: Exception) -> DataError:
 
 
 def shards_of(folder: Path, part: str | None) -> list[Path] | None:
-    """The Parquet files of a part of a folder: `train` where no part is named and there is one. None where there are none.
+    """The Parquet files of a part of a folder: `train` where no part is named and there is one. None where it has none.
 
     Raises DataError where there is no such part, or one of its shards is missing.
     """

@@ -95,11 +95,11 @@ def read_pictures(
 ) -> Pictures:
     """The pictures at a place, uint8 [n, C, H, W].
 
-    `place`: a folder of pictures (labels: its sub-folders), one picture, an .npy, `FILE.npz[:KEY]`, an IDX file, CIFAR's
-    binary files, a Parquet file or shards with encoded pictures, a folder of one of these, the aligned CelebA folder
-    (cut to its middle 148 pixels and made 32 where nothing else is asked), `digits8`, `fashion-mnist`, `mnist`,
-    `cifar10`, `celeba` (found below `where`), or `hub:NAME`; `:PART` after it is `train` where nothing is said.
-    Also an array of whole numbers [n, H, W], [n, H, W, C] or [n, C, H, W].
+    `place`: a folder of pictures (labels: its sub-folders), one picture, an .npy, `FILE.npz[:KEY]`, an IDX file, the
+    binary files of CIFAR, Parquet files with encoded pictures, a folder of one of these, the aligned CelebA folder (cut
+    to its middle 148 pixels and made 32 where nothing else is asked), `digits8`, `fashion-mnist`, `mnist`, `cifar10`,
+    `celeba` (found below `where`), or `hub:NAME`; `:PART` after it is `train` where nothing is said. Also an array of
+    whole numbers [n, H, W], [n, H, W, C] or [n, C, H, W].
 
     `crop`: cut the middle square of that side; `size`: then make the middle square so large, by a bicubic filter that
     averages where it makes smaller; `gray`: one channel, by luma. `labelled`: read labels too. `skip_bad`: leave out
@@ -203,7 +203,7 @@ def _file(path: Path, asked: _Asked) -> Pictures:
     if suffix in SUFFIXES:
         return _encoded(lambda: iter([(str(path), path)]), asked)
     raise DataError(
-        f"{path}: is no file of pictures; those are {', '.join(sorted(SUFFIXES))}, .npy, .npz, .parquet, IDX and CIFAR's"
+        f"{path}: is no file of pictures; such are {', '.join(sorted(SUFFIXES))}, .npy, .npz, .parquet, IDX, CIFAR's"
     )
 
 

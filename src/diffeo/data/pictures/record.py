@@ -1,4 +1,4 @@
-"""Pictures in memory: grey levels in whole numbers, labels with the names of their classes, and where they came from."""
+"""Pictures in memory: grey levels in whole numbers, labels with the names of their classes, where they came from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -48,9 +48,8 @@ def grid(pixels: np.ndarray, columns: int | None = None, gap: int = 2, grays: in
     rows = -(-count // columns)
     sheet = np.full((gap + rows * (height + gap), gap + columns * (width + gap), channels), _PAPER, np.uint8)
     for number, picture in enumerate(pixels):
-        top, left = (
-            gap + place * (side + gap) for place, side in zip(divmod(number, columns), (height, width), strict=True)
-        )
+        row, column = divmod(number, columns)
+        top, left = gap + row * (height + gap), gap + column * (width + gap)
         sheet[top : top + height, left : left + width] = picture.transpose(1, 2, 0)
     return sheet
 
