@@ -1,8 +1,9 @@
 """Parameters laid end to end, so that a step of the optimiser is a few calls however many tensors there are.
 
 A `Vector` holds parameters of one kind of number, rate and decay as one vector each of weights, their average, the
-best, and the moments of AdamW (arXiv 1711.05101) or of Adamax (arXiv 1412.6980, section 7.1); a `Part` is the vectors of one module. Nothing here looks at a number
-on a device: whether a step counts, and by how much a gradient is too long, stay tensors.
+best, and the moments of AdamW (arXiv 1711.05101) or Adamax (arXiv 1412.6980, section 7.1); a `Part` is the vectors of
+one module. Nothing here looks at a number on a device: whether a step counts, and by how much a gradient is too long,
+stay tensors.
 """
 
 from collections.abc import Iterator, Sequence
