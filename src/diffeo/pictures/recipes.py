@@ -37,9 +37,9 @@ _GLOW = {
 }
 
 RECIPES = {
-    "glow-small": Recipe(glow, "Glow, small", {"levels": 2, "steps": 8, "width": 64, "alpha": 0.05}, _GLOW),
-    "glow-28": Recipe(glow, "Glow", {"levels": 2, "steps": 16, "width": 128, "alpha": 0.05}, _GLOW),
-    "glow-32": Recipe(glow, "Glow", {"levels": 3, "steps": 32, "width": 512, "alpha": 0.05}, _GLOW),
+    "glow-small": Recipe(glow, "Glow, small", {"levels": 2, "steps": 8, "width": 64, "alpha": 1e-4}, _GLOW),
+    "glow-28": Recipe(glow, "Glow", {"levels": 2, "steps": 16, "width": 128, "alpha": 1e-4}, _GLOW),
+    "glow-32": Recipe(glow, "Glow", {"levels": 3, "steps": 32, "width": 512, "alpha": 1e-4}, _GLOW),
 }
 
 
