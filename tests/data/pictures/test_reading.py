@@ -239,9 +239,14 @@ def test_celeba(tmp_path: Path) -> None:
 
 
 def test_embedded_digits() -> None:
+    from sklearn.datasets import load_digits
+
+    known = load_digits()
     train, test = read_pictures("digits8", labelled=True), read_pictures("digits8:test", labelled=True)
     assert (train.pixels.shape, test.pixels.shape) == ((1500, 1, 8, 8), (297, 1, 8, 8))
     assert (train.grays, train.pixels.max(), test.labels_of(train.classes).max()) == (17, 16, 9)
+    np.testing.assert_array_equal(np.concatenate([train.pixels, test.pixels])[:, 0], known.images)
+    np.testing.assert_array_equal(np.concatenate([train.labels, test.labels]), known.target)
     table = as_table(test)
     assert table.column_names[-1] == "label"
     assert [table[f"p{place}"][3].as_py() for place in range(64)] == test.pixels[3].ravel().tolist()
