@@ -45,7 +45,7 @@ ROOMS = [
     {"bases"},
     {"transforms"},
     {"scalars"},
-    {"nets"},
+    {"nets", "picturenets"},
     {"kernels"},
     {"tracing"},
     {"data"},
