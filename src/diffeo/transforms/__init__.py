@@ -4,14 +4,18 @@ from diffeo.transforms.autoregressive import Autoregressive
 from diffeo.transforms.base import Chain, Inverse, Transform
 from diffeo.transforms.channels import OverChannels
 from diffeo.transforms.continuous import Continuous
+from diffeo.transforms.conv import Conv1x1
 from diffeo.transforms.coupling import Coupling, Partition
 from diffeo.transforms.elementwise import Elementwise
 from diffeo.transforms.fields import Field
 from diffeo.transforms.fixed import Asinh, Flip, Log, Logit, Permute, Standardize
 from diffeo.transforms.linear import LU, ActNorm, Linear
+from diffeo.transforms.multiscale import Multiscale
 from diffeo.transforms.orthogonal import Orthogonal
+from diffeo.transforms.pictures import PictureCoupling
 from diffeo.transforms.planar import Planar, Radial
 from diffeo.transforms.residual import Residual
+from diffeo.transforms.squeeze import Squeeze
 from diffeo.transforms.stacked import Stacked, chained
 from diffeo.transforms.sylvester import Sylvester
 
@@ -22,6 +26,7 @@ __all__ = [
     "Autoregressive",
     "Chain",
     "Continuous",
+    "Conv1x1",
     "Coupling",
     "Elementwise",
     "Field",
@@ -30,13 +35,16 @@ __all__ = [
     "Linear",
     "Log",
     "Logit",
+    "Multiscale",
     "Orthogonal",
     "OverChannels",
     "Partition",
     "Permute",
+    "PictureCoupling",
     "Planar",
     "Radial",
     "Residual",
+    "Squeeze",
     "Stacked",
     "Standardize",
     "Sylvester",
