@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from diffeo import picturenets
 from diffeo.errors import ShapeError
-from diffeo.picturenets import BottleneckResNet, GatedResNet
+from diffeo.picturenets import BottleneckResNet, GatedResNet, Masked
 
 NETS: dict[str, Callable[..., nn.Module]] = {"bottleneck": BottleneckResNet, "gated": GatedResNet}
 EACH = pytest.mark.parametrize("make", NETS.values(), ids=NETS)
@@ -254,6 +254,22 @@ def test_bfloat16_is_only_within(make: Callable[..., nn.Module], monkeypatch: py
     assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in gradients)
     assert torch.equal(net.double()(h), copy.deepcopy(net)(h))
     assert (net(h).float() - plain).abs().max() < 1e-4
+
+
+def test_a_masked_net_sees_zeros_and_speaks_of_what_moves() -> None:
+    net = moved(GatedResNet(4, 8, width=8, blocks=1, context=2))
+    h, told = planes(2, 5, 4, 6), planes(5, 2)
+    whole = torch.zeros(4, 5, 4, 6)
+    whole[3], whole[0] = h[0], h[1]
+    raw = net(whole, told)
+    masked = Masked(net, stay=[3, 0], move=[1, 2])
+    assert (masked.in_features, masked.out_features, masked.context_features) == (2, 4, 2)
+    torch.testing.assert_close(masked(h, told), raw[[1, 2, 5, 6]])
+    assert not masked(h[:, :0], told[:0]).numel()
+    with pytest.raises(ShapeError, match=r"^stay, move: expected 0..2 once each and something to move, got \[0, 1, 1\]$"):
+        Masked(net, [0, 1], [1])
+    with pytest.raises(ShapeError, match=r"^net: expected in_features=3 and some numbers for each of them, got 4 -> 8$"):
+        Masked(net, [0, 1], [2])
 
 
 def test_sizes_are_checked() -> None:

@@ -8,15 +8,16 @@ learned number to every channel after the first convolution and before every blo
 """
 
 import contextlib
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffeo.errors import ShapeError, whole
+from diffeo.errors import ShapeError, shown, whole
 from diffeo.nets import soft_clip
 
-__all__ = ["FAR", "BottleneckResNet", "GatedResNet"]
+__all__ = ["FAR", "BottleneckResNet", "GatedResNet", "Masked"]
 
 FAR = 10.0  # inputs count as they are up to here: logits of 8-bit pixels end at about 6.2 in their middles
 SHORT = ("cuda",)  # where bfloat16 is faster than float32
@@ -226,3 +227,41 @@ class GatedResNet(_PictureNet):
             h = block(h if told is None else h + told[i + 1])
         raw: Tensor = self.last(_elus(h))
         return raw
+
+
+class Masked(nn.Module):
+    """A net of all channels in a layer that shows it some: the others are zeros to it, as under a mask, and what it
+    says of those that stay is not used.
+
+    ``stay`` and ``move`` are the channels 0..C-1, once each; the net gives some numbers for every channel, first the
+    first of all channels, then the second. So it does the work of a packed net twice, and has the weights of nets
+    that are masked. Raises ShapeError where these sizes do not fit.
+
+    >>> net = Masked(GatedResNet(4, 8), stay=[0, 2], move=[1, 3])
+    >>> net(torch.randn(2, 5, 8, 8)).shape
+    torch.Size([4, 5, 8, 8])
+    """
+
+    move: Tensor
+    restore: Tensor
+
+    def __init__(self, net: nn.Module, stay: Sequence[int], move: Sequence[int]) -> None:
+        super().__init__()
+        joined = [*stay, *move]
+        if sorted(joined) != list(range(len(joined))) or not len(move):
+            expected = f"0..{max(len(joined) - 1, 0)} once each and something to move"
+            raise ShapeError(f"stay, move: expected {expected}, got {shown(joined)}")
+        takes, gives = int(net.in_features), int(net.out_features)  # type: ignore[arg-type]
+        if takes != len(joined) or gives % takes:
+            expected = f"in_features={len(joined)} and some numbers for each of them"
+            raise ShapeError(f"net: expected {expected}, got {takes} -> {gives}")
+        self.net, self.each = net, gives // takes
+        self.in_features, self.out_features = len(stay), self.each * len(move)
+        self.context_features = int(getattr(net, "context_features", 0))
+        self.register_buffer("move", torch.tensor(move, dtype=torch.long), persistent=False)
+        self.register_buffer("restore", torch.tensor(joined).argsort(), persistent=False)
+
+    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
+        hidden = h.new_zeros(len(self.move), *h.shape[1:])
+        raw: Tensor = self.net(torch.cat([h, hidden]).index_select(0, self.restore), context)
+        return raw.unflatten(0, (self.each, -1)).index_select(1, self.move).flatten(0, 1)
