@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,6 +10,14 @@ from torch import Tensor
 
 from diffeo.dequantization import VariationalNoise
 from diffeo.errors import ShapeError
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> Iterator[None]:
+    """Initial weights are those of one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def moved(noise: VariationalNoise, far: float = 0.3, scale: float = 1.0, seed: int = 3) -> VariationalNoise:
@@ -56,7 +65,7 @@ def test_the_density_is_that_of_autograds_jacobian() -> None:
 
 def test_the_density_integrates_to_one() -> None:
     """The mean of 1/q over draws from q is the volume of the cube; false alarm 1 in 16,000 by its standard error."""
-    noise = moved(VariationalNoise((1, 2, 2), width=6), 0.05)
+    noise = moved(VariationalNoise((1, 2, 2), width=6), 0.02)
     n = 40_000
     with torch.no_grad():
         x = integers(1, 1, 2, 2).expand(n, -1, -1, -1)
@@ -69,7 +78,6 @@ def test_the_density_integrates_to_one() -> None:
 
 def test_the_bound_is_the_tightest_for_the_density_of_the_cell() -> None:
     """Learned with p(u) = 2 u in one corner: E_q[log p - log q] grows from that of uniform noise, log 2 - 1, to 0."""
-    torch.manual_seed(0)
     noise = VariationalNoise((1, 2, 2), width=8, steps=2)
     x = integers(1, 1, 2, 2).expand(256, -1, -1, -1)
     optimiser = torch.optim.Adam(noise.parameters(), lr=1e-2)
@@ -148,7 +156,7 @@ def test_sizes_are_checked() -> None:
     for event, said in (((1, 3, 4), "even height and width"), ((1, 0, 4), "^H: "), ((4, 4), "^event: expected")):
         with pytest.raises(ShapeError, match=said):
             VariationalNoise(event)  # type: ignore[arg-type]
-    with pytest.raises(ShapeError, match="^grays: expected a whole number, 2 to 65536, got 65537$"):
+    with pytest.raises(ShapeError, match=r"^grays: expected a whole number, 2 to 65536, got 65537$"):
         VariationalNoise((1, 2, 2), grays=65537)
-    with pytest.raises(ShapeError, match=r"^e: expected pictures of shape \[2, 1, 4, 4\], got \[2, 1, 4, 2\]$"):
+    with pytest.raises(ShapeError, match=r"^eps: expected pictures of shape \[2, 1, 4, 4\], got \[2, 1, 4, 2\]$"):
         VariationalNoise((1, 4, 4)).from_noise(normal(2, 1, 4, 2), integers(2, 1, 4, 4))

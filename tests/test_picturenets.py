@@ -1,7 +1,7 @@
 """Convolutional conditioners: the nets that they say they are, and conduct fit for a flow."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import pytest
@@ -16,6 +16,14 @@ from diffeo.picturenets import BottleneckResNet, GatedResNet, Masked
 
 NETS: dict[str, Callable[..., nn.Module]] = {"bottleneck": BottleneckResNet, "gated": GatedResNet}
 EACH = pytest.mark.parametrize("make", NETS.values(), ids=NETS)
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> Iterator[None]:
+    """Initial weights are those of one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def moved(net: nn.Module, far: float = 0.1, seed: int = 3) -> nn.Module:
@@ -266,9 +274,9 @@ def test_a_masked_net_sees_zeros_and_speaks_of_what_moves() -> None:
     assert (masked.in_features, masked.out_features, masked.context_features) == (2, 4, 2)
     torch.testing.assert_close(masked(h, told), raw[[1, 2, 5, 6]])
     assert not masked(h[:, :0], told[:0]).numel()
-    with pytest.raises(ShapeError, match=r"^stay, move: expected 0..2 once each and something to move, got \[0, 1, 1\]$"):
+    with pytest.raises(ShapeError, match=r"^stay, move: expected 0..2 once each .*, got \[0, 1, 1\]$"):
         Masked(net, [0, 1], [1])
-    with pytest.raises(ShapeError, match=r"^net: expected in_features=3 and some numbers for each of them, got 4 -> 8$"):
+    with pytest.raises(ShapeError, match=r"^net: expected in_features=3 .*, got 4 -> 8$"):
         Masked(net, [0, 1], [2])
 
 

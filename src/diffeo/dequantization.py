@@ -25,18 +25,18 @@ MOST_GRAYS = 65536
 class VariationalNoise(nn.Module):
     """A conditional flow of noise u [n, C, H, W] on (0, 1), given the picture that it is added to.
 
-    Standard normal numbers e are moved by ``steps`` affine couplings of the two colours of a checkerboard in turn, to
-    e', and u = Phi(e') by the normal distribution function, so that with d e'/d e as J
+    Standard normal numbers eps are moved by ``steps`` affine couplings of the two colours of a checkerboard in turn, to
+    e', and u = Phi(e') by the normal distribution function, so that with the Jacobian J of e'
 
-        log q(u|x) = (|e'|^2 - |e|^2) / 2 - log|det J|.
+        log q(u|x) = (|e'|^2 - |eps|^2) / 2 - log|det J|.
 
     The nets of the couplings, residual nets with gates of ``width`` channels and ``blocks`` blocks, see the colour that
-    stays and features of the picture, which are found once. They start at zero, where e' = e: the noise is uniform
+    stays and features of the picture, which are found once. They start at zero, where e' = eps: the noise is uniform
     then, and log q exactly 0. Phi ends before the numbers do: u is rounded into [s, 1 - s] with s = grays / 2^24, for
     which k + u < k + 1 in float32 for every k below ``grays``.
 
-    ``context`` features, such as a class as one-hot, are seen by all nets. Raises ShapeError for odd heights and widths,
-    for sizes below 1, and for more than 65,536 grays.
+    ``context`` features, such as a class as one-hot, are seen by all nets. Raises ShapeError for an odd height or
+    width, for sizes below 1, and for more than 65,536 grays.
 
     >>> noise = VariationalNoise((1, 8, 8), width=8)
     >>> x = torch.randint(0, 256, (5, 1, 8, 8)).float()
@@ -74,31 +74,31 @@ class VariationalNoise(nn.Module):
         self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Integers x [n, C, H, W] in any float dtype, context [n, c] -> (u [n, C, H, W], log q(u|x) [n], in nats)."""
-        e = torch.randn(x.shape, generator=generator, dtype=working_dtype(x), device=x.device)
-        drawn: tuple[Tensor, Tensor] = self(e, x, context)
+        eps = torch.randn(x.shape, generator=generator, dtype=working_dtype(x), device=x.device)
+        drawn: tuple[Tensor, Tensor] = self(eps, x, context)
         return drawn
 
-    def forward(self, e: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same from given standard normal numbers e [n, C, H, W], as a function of them."""
-        return self.from_noise(e, x, context)
+    def forward(self, eps: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The same from given standard normal numbers eps [n, C, H, W], as a function of them."""
+        return self.from_noise(eps, x, context)
 
-    def from_noise(self, e: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(u [n, C, H, W], log q(u|x) [n]) for standard normal e [n, C, H, W]."""
-        for name, value in (("x", x), ("e", e)):
+    def from_noise(self, eps: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(u [n, C, H, W], log q(u|x) [n]) for standard normal eps [n, C, H, W]."""
+        for name, value in (("x", x), ("eps", eps)):
             if value.shape != (len(x), *self.event):
                 expected = [len(x), *self.event]
                 raise ShapeError(f"{name}: expected pictures of shape {expected}, got {list(value.shape)}")
-        e = e.to(working_dtype(e, x))
-        moved, log_det = self._move(e, 2 * (x.to(e.dtype) + 0.5) / self.grays - 1, context)
+        eps = eps.to(working_dtype(eps, x))
+        moved, log_det = self._move(eps, 2 * (x.to(eps.dtype) + 0.5) / self.grays - 1, context)
         end = self.grays / 2**24
         u = torch.special.ndtr(moved).clamp(end, 1 - end)
-        return u, sum_event((moved - e) * (moved + e) / 2) - log_det
+        return u, sum_event((moved - eps) * (moved + eps) / 2) - log_det
 
-    def _move(self, e: Tensor, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """e -> (e', log|det de'/de| [n]), given a picture in [-1, 1]."""
+    def _move(self, eps: Tensor, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """eps [n, C, H, W] -> (e' [n, C, H, W], log|det J| [n]), given a picture in [-1, 1]."""
         known = self.features(self._fields(x), context)
-        stay, move = self._fields(e).chunk(2)
-        log_det = e.new_zeros(len(e))
+        stay, move = self._fields(eps).chunk(2)
+        log_det = eps.new_zeros(len(eps))
         for net in self.nets:
             raw = net(torch.cat([stay, known.to(stay.dtype)]), context).view(self.scalar.width, *move.shape)
             move, log_slope = self.scalar.forward(move, raw)

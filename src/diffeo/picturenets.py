@@ -74,10 +74,11 @@ class _PictureNet(nn.Module):
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
         dtype = self.first.weight.dtype
-        seen = h.transpose(0, 1).to(dtype).contiguous(memory_format=torch.channels_last)
-        seen = soft_clip(seen, FAR)
+        seen = soft_clip(h.to(dtype).permute(1, 2, 3, 0), FAR)  # [n, H, W, in]
         if self.border:
-            seen = torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
+            seen = torch.cat([seen, torch.ones_like(seen[..., :1])], -1)
+        # Strides are settled, or one channel would be convolved one way or another, as the batch was clipped or not.
+        seen = seen.flatten().view(seen.shape).permute(0, 3, 1, 2)
         with self._precision(seen):
             raw = self._through(seen, self._tell(context, dtype))
         return raw.to(dtype).transpose(0, 1).contiguous()
