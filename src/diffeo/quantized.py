@@ -12,7 +12,7 @@ importance-weighted bound, arXiv 1509.00519), tighter with every point. Fixed po
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +140,7 @@ class Quantized(Density):
         cost = None
         if self.noise is not None:
             eps = torch.randn_like(x) if place is None else torch.special.ndtri(u)
-            u, cost = self.noise.from_noise(eps, x)
+            u, cost = cast(Noise, self.noise).from_noise(eps, x)
         log_prob = self.flow.log_prob((x + u) / self.levels, context) - self.dimensions * math.log(self.levels)
         return log_prob if cost is None else log_prob - cost
 
@@ -186,7 +186,7 @@ class Quantized(Density):
         if x.numel() and not (x.dtype == torch.uint8 and self.levels == 256):
             low, high = x.aminmax()
             wanted = f"whole numbers from 0 to {self.levels - 1}"
-            if not (0 <= float(low) and float(high) < self.levels):
+            if not (float(low) >= 0 and float(high) < self.levels):
                 found = f"{float(low):g} to {float(high):g}"
                 raise DataError(f"x: expected {wanted}, got {found}; pass grey levels as they are in the file")
             if x.is_floating_point() and not bool((x == x.floor()).all()):

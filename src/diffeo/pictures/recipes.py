@@ -12,7 +12,9 @@ from diffeo.pictures.plan import PicturePlan
 from diffeo.quantized import Quantized
 from diffeo.transforms import Chain, Logit, Standardize, Transform
 
-__all__ = ["RECIPES", "Recipe", "build", "planned"]
+__all__ = ["AUTO", "RECIPES", "Recipe", "build", "planned"]
+
+AUTO = "glow-small"
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Recipe:
 
 
 _GLOW = {
-    "optimizer": "adamax",
     "learning_rate": 2e-3,
+    "weight_decay": 0.0,
     "batch_size": 64,
     "warmup": 200,
     "clip": 50.0,
