@@ -34,9 +34,9 @@ class _Conv(nn.Conv2d):
         self.gain = nn.Parameter(_norm(self.weight.detach())) if normed else None
 
     def silence(self, outputs: slice = slice(None)) -> None:
-        """Let these outputs start at zero, in such a way that they learn."""
+        """Let these outputs start at zero; their weights must not be normed."""
         with torch.no_grad():
-            for parameter in (self.weight if self.gain is None else self.gain, self.bias):
+            for parameter in (self.weight, self.bias):
                 parameter[outputs] = 0.0  # type: ignore[index]
 
     def forward(self, h: Tensor) -> Tensor:
@@ -117,7 +117,8 @@ class BottleneckResNet(_PictureNet):
 
     A 3x3 convolution to ``width`` channels and a ReLU, blocks h + W3 relu(W2 relu(W1 h)) of 1x1, 3x3 and 1x1
     convolutions with ``bottleneck`` channels within, a ReLU, and a 3x3 convolution to the outputs. Every convolution
-    has a bias and, for each of its outputs, a learned norm of its weights (arXiv 1602.07868).
+    has a bias and, for each of its outputs, a learned norm of its weights (arXiv 1602.07868); but the last one has none
+    if ``zero_last``: from weights of norm zero, one number an output would be all that learns at first, and slowly.
 
     ``rescale``: the first half of the outputs, the log-scales of an affine scalar, are a tanh(out) + b with one
     learned a and one learned b for all of them, 0 at first. With ``scalars.affine(scale="exp")``, which takes them as
@@ -146,7 +147,7 @@ class BottleneckResNet(_PictureNet):
     ) -> None:
         super().__init__(in_features, out_features, width, blocks, context, border, True)
         self.blocks = nn.ModuleList(_Bottleneck(width, whole("bottleneck", bottleneck)) for _ in range(blocks))
-        self.last = _Conv(width, out_features, 3, True)
+        self.last = _Conv(width, out_features, 3, not zero_last)
         self.scales = out_features // 2 if rescale else 0
         self.rescale = nn.Parameter(torch.zeros(2)) if rescale else None
         if rescale and out_features % 2:
