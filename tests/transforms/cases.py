@@ -7,6 +7,7 @@ hypothesis with any weights and the oddest numbers.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from diffeo import nets, scalars
 from diffeo import transforms as T
 from diffeo.convnets import ConvNet
+from diffeo.picturenets import BottleneckResNet, GatedResNet
 from diffeo.transforms import Partition
 
 
@@ -110,6 +112,11 @@ def coupled(
 
 def pictures(split: T.pictures.Split, flip: bool) -> T.PictureCoupling:
     return coupled(split, (2, 4, 2), flip)
+
+
+def residual(net: type[BottleneckResNet] | type[GatedResNet], context: int, **choices: Any) -> T.PictureCoupling:
+    made = partial(net, width=8, blocks=1, context=context, **choices)
+    return T.PictureCoupling("checkerboard", scalars.affine(), made, (2, 4, 2))
 
 
 def glow(event: tuple[int, int, int]) -> T.Multiscale:
@@ -219,6 +226,14 @@ CASES = [
     Case(
         "pictures, one convolution, context", lambda: coupled("alternate", (3, 2, 2), context=2, width=0), (3, 2, 2), 2
     ),
+    Case("pictures by a net of bottlenecks", lambda: residual(BottleneckResNet, 0, bottleneck=4), (2, 4, 2)),
+    Case(
+        "pictures by a net of bottlenecks, rescaled, context",
+        lambda: residual(BottleneckResNet, 2, bottleneck=4, zero_last=False, rescale=True),
+        (2, 4, 2),
+        2,
+    ),
+    Case("pictures by a gated net, context", lambda: residual(GatedResNet, 2, border=True), (2, 4, 2), 2),
     Case("levels of a picture", lambda: glow((1, 4, 4)), (1, 4, 4)),
     Case("over channels context", lambda: T.OverChannels(T.Planar(2, context=2)), (2, 2, 2), 2),
     Case("planar", lambda: T.Planar(3), (3,), scale=1.0),
