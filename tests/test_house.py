@@ -45,6 +45,7 @@ ROOMS = [
     {"bases"},
     {"transforms"},
     {"scalars"},
+    {"attention"},
     {"nets"},
     {"kernels"},
     {"tracing"},

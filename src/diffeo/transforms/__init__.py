@@ -2,6 +2,7 @@
 
 from diffeo.transforms.autoregressive import Autoregressive
 from diffeo.transforms.base import Chain, Inverse, Transform
+from diffeo.transforms.causal import TokenAutoregressive
 from diffeo.transforms.channels import OverChannels
 from diffeo.transforms.continuous import Continuous
 from diffeo.transforms.coupling import Coupling, Partition
@@ -10,10 +11,12 @@ from diffeo.transforms.fields import Field
 from diffeo.transforms.fixed import Asinh, Flip, Log, Logit, Permute, Standardize
 from diffeo.transforms.linear import LU, ActNorm, Linear
 from diffeo.transforms.orthogonal import Orthogonal
+from diffeo.transforms.patches import Patches
 from diffeo.transforms.planar import Planar, Radial
 from diffeo.transforms.residual import Residual
 from diffeo.transforms.stacked import Stacked, chained
 from diffeo.transforms.sylvester import Sylvester
+from diffeo.transforms.tokens import TokenCoupling
 
 __all__ = [
     "LU",
@@ -33,6 +36,7 @@ __all__ = [
     "Orthogonal",
     "OverChannels",
     "Partition",
+    "Patches",
     "Permute",
     "Planar",
     "Radial",
@@ -40,6 +44,8 @@ __all__ = [
     "Stacked",
     "Standardize",
     "Sylvester",
+    "TokenAutoregressive",
+    "TokenCoupling",
     "Transform",
     "chained",
 ]
