@@ -13,7 +13,9 @@ from torch import Tensor
 
 from diffeo import attention, nets, scalars
 from diffeo import transforms as T
-from diffeo.transforms import Partition, tokens
+from diffeo.convnets import ConvNet
+from diffeo.transforms import Partition
+from diffeo.transforms.tokens import Split
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,35 @@ def actnorm(event: int | tuple[int, ...]) -> T.ActNorm:
     return norm
 
 
+def settled(transform: T.Transform) -> T.Transform:
+    if isinstance(transform, T.Conv1x1):
+        transform.settle(3 * torch.randn(50, len(transform.norm.shift), 2, 2) + 1)
+    return transform
+
+
+def coupled(
+    split: T.pictures.Split, event: tuple[int, int, int], flip: bool = False, context: int = 0, width: int = 16
+) -> T.PictureCoupling:
+    net = partial(ConvNet, width=width, context=context)
+    return T.PictureCoupling(split, scalars.affine(), net, event, flip)
+
+
+def pictures(split: T.pictures.Split, flip: bool) -> T.PictureCoupling:
+    return coupled(split, (2, 4, 2), flip)
+
+
+def glow(event: tuple[int, int, int]) -> T.Multiscale:
+    """Two levels of two steps, with a prior for what leaves."""
+
+    def level(shape: tuple[int, int, int], last: bool) -> T.Chain:
+        steps = [part for _ in range(2) for part in (T.Conv1x1(shape), coupled("channels", shape))]
+        return T.Chain(T.Squeeze(), *steps, *([] if last else [coupled("channels", shape, width=0)]))
+
+    c, height, width = event
+    shapes = [(4 * c, height // 2, width // 2), (8 * c, height // 4, width // 4)]
+    return T.Multiscale(*(level(shape, i == 1) for i, shape in enumerate(shapes)), event=event)
+
+
 def deep(d: int) -> T.Chain:
     layers = [
         layer
@@ -138,7 +169,7 @@ def causal(tokens: int, features: int, last_first: bool = False, context: int = 
     return T.TokenAutoregressive(tokens, features, scalars.affine(), net, last_first)
 
 
-def among_tokens(grid: tuple[int, int], features: int, split: tokens.Split, context: int = 0) -> T.TokenCoupling:
+def among_tokens(grid: tuple[int, int], features: int, split: Split, context: int = 0) -> T.TokenCoupling:
     net = partial(attention.Transformer, width=8, depth=2, heads=2, context=context)
     return T.TokenCoupling(grid, features, split, scalars.affine(), net)
 
@@ -184,6 +215,22 @@ CASES = [
     Case("orthogonal exponential", lambda: T.Orthogonal(3, "exponential"), (2, 3)),
     Case("1x1 convolution", lambda: T.OverChannels(T.LU(3)), (3, 2, 2)),
     Case("1x1 convolution of a full matrix", lambda: T.OverChannels(T.Linear(2)), (2, 3)),
+    *(
+        Case(f"squeeze {order}", partial(T.Squeeze, order), (2, 4, 2))
+        for order in ("channel", "spatial", "checkerboard")
+    ),
+    Case("1x1 convolution and ActNorm", lambda: settled(T.Conv1x1((3, 2, 2))), (3, 2, 2)),
+    *(
+        Case(f"pictures by {split}{', flipped' * flip}", partial(pictures, split, flip), (2, 4, 2))
+        for split in ("channels", "alternate", "checkerboard", "masked")
+        for flip in (False, True)
+    ),
+    Case("pictures of odd sizes", lambda: coupled("masked", (1, 3, 3)), (1, 3, 3)),
+    Case("pictures of three channels, context", lambda: coupled("channels", (3, 2, 2), context=2), (3, 2, 2), 2),
+    Case(
+        "pictures, one convolution, context", lambda: coupled("alternate", (3, 2, 2), context=2, width=0), (3, 2, 2), 2
+    ),
+    Case("levels of a picture", lambda: glow((1, 4, 4)), (1, 4, 4)),
     Case("over channels context", lambda: T.OverChannels(T.Planar(2, context=2)), (2, 2, 2), 2),
     Case("planar", lambda: T.Planar(3), (3,), scale=1.0),
     Case("planar d=1", lambda: T.Planar(1), (1,)),

@@ -31,8 +31,7 @@ class Trial:
         self.t64 = copy.deepcopy(self.t).double()
         drawn = torch.randn(16, *event, generator=generator, dtype=torch.float64)
         self.x = (drawn if inputs is None else inputs.detach()).to(dtype, copy=True)
-        latent = transform.event_after(event)
-        z = torch.randn(len(self.x), *latent, generator=generator, dtype=torch.float64)
+        z = torch.randn(len(self.x), *transform.event_after(event), generator=generator, dtype=torch.float64)
         z[:1], z[1:2] = 8.0, -8.0
         self.z = z.to(dtype)
         shape = (len(self.x), context_features)

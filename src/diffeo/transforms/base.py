@@ -7,6 +7,7 @@ sums to zero.
 from abc import ABC, abstractmethod
 from typing import get_args
 
+import torch
 from torch import Tensor, nn
 
 from diffeo.errors import ShapeError, shown
@@ -50,6 +51,13 @@ class Transform(nn.Module, ABC):
     def event_after(self, event: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of z where x is of shape ``event``, which has passed ``check_event``."""
         return event
+
+    @torch.no_grad()
+    def settle(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Take from a batch x [n, *event] whatever is to be taken from data before training, every part from what
+        reaches it; where the batch comes out."""
+        z: Tensor = self(x, context)[0]
+        return z
 
 
 def fits(transform: Transform, fine: bool, wanted: str, event: tuple[int, ...]) -> None:
@@ -111,6 +119,11 @@ class Chain(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return Road(list(self.transforms)[::-1], True).travelled(z, context, self.memory)
+
+    def settle(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        for transform in self.transforms:
+            x = transform.settle(x, context)  # type: ignore[operator]
+        return x
 
     def check_event(self, event: tuple[int, ...]) -> None:
         self._walked(event)

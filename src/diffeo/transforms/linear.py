@@ -66,27 +66,30 @@ class LU(Transform):
         self.register_buffer("order", permutation.argmax(1))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        lower, upper, log_det = self._factors(x)
+        lower, upper, log_det = self.factors(working_dtype(x, self.lower))
         z = within(x.to(lower.dtype)) @ (lower @ upper)[self.order].T + self.bias.to(lower.dtype)
-        return z.to(x.dtype), log_det
+        return z.to(x.dtype), self._spread(log_det, x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        lower, upper, log_det = self._factors(z)
+        lower, upper, log_det = self.factors(working_dtype(z, self.lower))
         rhs = (within(z.to(lower.dtype)) - self.bias.to(lower.dtype))[..., self.order.argsort()]
         x = _solve(upper, _solve(lower, rhs, upper=False, unit=True), upper=True, unit=False)
-        return x.to(z.dtype), -log_det
+        return x.to(z.dtype), -self._spread(log_det, z)
 
     def check_event(self, event: tuple[int, ...]) -> None:
         fits(self, event[-1] == len(self.bias), f"{len(self.bias)} columns", event)
 
-    def _factors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """L, U + diag(s) and log|det| [n] (times the number of vectors in an event)."""
-        dtype = working_dtype(x, self.lower)
+    def factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """L, U + diag(s) and log|det W| []."""
         log_diagonal = _bounded(self.log_diagonal.to(dtype))
-        lower = self.lower.to(dtype).tril(-1) + torch.eye(self.lower.shape[0], dtype=dtype, device=x.device)
+        lower = self.lower.to(dtype).tril(-1) + torch.eye(len(log_diagonal), dtype=dtype, device=log_diagonal.device)
         upper = self.upper.to(dtype).triu(1) + torch.diag(self.sign.to(dtype) * log_diagonal.exp())
-        vectors = math.prod(x.shape[1:-1])
-        return lower, upper, (log_diagonal.sum() * vectors).to(working_dtype(x)).expand(x.shape[0])
+        return lower, upper, log_diagonal.sum()
+
+    @staticmethod
+    def _spread(log_det: Tensor, x: Tensor) -> Tensor:
+        """[n], times the number of vectors in an event."""
+        return (log_det * math.prod(x.shape[1:-1])).to(working_dtype(x)).expand(x.shape[0])
 
 
 def _solve(matrix: Tensor, rows: Tensor, *, upper: bool, unit: bool) -> Tensor:
@@ -195,20 +198,25 @@ class ActNorm(Transform):
         self.start_log_scale.copy_(torch.where(usable, scale, 1.0).log().view_as(self.start_loc))
         self.initialized.fill_(True)
 
+    @torch.no_grad()
+    def settle(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        self.initialize(x)
+        return self(x, context)[0]
+
     def check_event(self, event: tuple[int, ...]) -> None:
         channels = len(self.shift)
         fine = bool(event) and event[0] == channels and math.prod(event[1:]) == self.repeats
         fits(self, fine, f"{channels} channels of {self.repeats} numbers", event)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        loc, log_scale, total = self._units(x)
+        loc, log_scale, total = self.units(x)
         return ((within(x.to(loc.dtype)) - loc) * (-log_scale).exp()).to(x.dtype), -total
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        loc, log_scale, total = self._units(z)
+        loc, log_scale, total = self.units(z)
         return (within(z.to(loc.dtype)) * log_scale.exp() + loc).to(z.dtype), total
 
-    def _units(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def units(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Location, log-scale, and the summed log-scale [n]."""
         dtype = working_dtype(x, self.shift)
         start = self.start_log_scale.to(dtype)
