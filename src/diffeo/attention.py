@@ -6,7 +6,7 @@ which each block (layer norm before attention, and before a perceptron four time
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +37,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     if is_watched(q, k, v) or not v.numel():
         return _stepwise(q, k, v, causal)
     if torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v)):
-        found: Tensor = _Attention.apply(q, k, v, causal)  # type: ignore[no-untyped-call]
+        found: Tensor = _Attention.apply(q, k, v, causal)
         return found
+    return _at_once(q, k, v, causal)
+
+
+def _at_once(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
 
@@ -61,24 +65,23 @@ class _Attention(torch.autograd.Function):
             found, sums = FORWARD(q, k, v, 0.0, causal)
             ctx.save_for_backward(q, k, v, found, sums)
         else:
-            found = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            found = _at_once(q, k, v, causal)
             ctx.save_for_backward(q, k, v)
-        return found  # type: ignore[no-any-return]
+        return cast(Tensor, found)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # looked at once: under a checkpoint each look recomputes
-        given = saved[:3]
+        q, k, v = saved[:3]
         if torch.is_grad_enabled():
-            return *slopes_again(lambda *given: [_stepwise(*given, ctx.causal)], given, [g]), None
-        if len(saved) > 3 and not is_watched(g):
-            assert BACKWARD is not None
-            return *BACKWARD(g, *given, *saved[3:], 0.0, ctx.causal), None
-        once_more = F.scaled_dot_product_attention if not is_watched(g) else None
+            return *slopes_again(lambda q, k, v: [_stepwise(q, k, v, ctx.causal)], (q, k, v), [g]), None
+        if len(saved) > 3 and BACKWARD is not None and not is_watched(g):
+            return *BACKWARD(g, *saved, 0.0, ctx.causal), None
         with torch.enable_grad():
-            given = [part.detach().requires_grad_() for part in given]
-            found = once_more(*given, is_causal=ctx.causal) if once_more else _stepwise(*given, ctx.causal)
-        return *torch.autograd.grad(found, given, g), None
+            q, k, v = (part.detach().requires_grad_() for part in (q, k, v))
+            watched = is_watched(g)
+            found = _stepwise(q, k, v, ctx.causal) if watched else _at_once(q, k, v, ctx.causal)
+        return *torch.autograd.grad(found, (q, k, v), g), None
 
 
 class _Rows(nn.Linear):
@@ -98,15 +101,19 @@ class Past:
     def grown(self, block: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a block [n, heads, seen + 1, e], with those of this token [n, heads, 1, e]."""
         kept = self.kept[block]
-        if torch.is_grad_enabled() or is_watched(k, v):
-            self.kept[block] = (k, v) if kept is None else (torch.cat([kept[0], k], 2), torch.cat([kept[1], v], 2))
-            return self.kept[block]  # type: ignore[return-value]
-        if kept is None:
-            kept = self.kept[block] = tuple(p.new_empty(*p.shape[:2], self.tokens, p.shape[3]) for p in (k, v))  # type: ignore[assignment]
-        assert kept is not None
-        for room, part in zip(kept, (k, v), strict=True):
-            room[:, :, self.seen : self.seen + 1] = part
-        return kept[0][:, :, : self.seen + 1], kept[1][:, :, : self.seen + 1]
+        if torch.is_grad_enabled() or is_watched(k, v):  # nothing may be written over
+            grown = (k, v) if kept is None else (torch.cat([kept[0], k], 2), torch.cat([kept[1], v], 2))
+            self.kept[block] = grown
+            return grown
+        room = (self._room(k), self._room(v)) if kept is None else kept
+        for held, part in zip(room, (k, v), strict=True):
+            held[:, :, self.seen : self.seen + 1] = part
+        self.kept[block] = room
+        return room[0][:, :, : self.seen + 1], room[1][:, :, : self.seen + 1]
+
+    def _room(self, part: Tensor) -> Tensor:
+        """For that of all tokens, of one's [n, heads, 1, e]."""
+        return part.new_empty(*part.shape[:2], self.tokens, part.shape[3])
 
 
 class _Block(nn.Module):
@@ -158,7 +165,8 @@ class _Transformer(nn.Module):
         if self.embed is None:
             return self.weight.new_zeros(*h.shape[1:], self.places.shape[1])
         seen = soft_clip(h.to(self.weight.dtype).contiguous())  # of one layout, clipped or not
-        return self.embed(seen.permute(1, 2, 0))  # type: ignore[no-any-return]
+        embedded: Tensor = self.embed(seen.permute(1, 2, 0))
+        return embedded
 
     def _stand(self, context: Tensor | None) -> Tensor:
         """What is added to the tokens: where they stand, and the context: [1 or n, tokens, width]."""

@@ -23,7 +23,7 @@ def linear_rows(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.linear(h, weight, bias)
     rows = h.flatten(0, -2)
     if torch.is_grad_enabled() and any(v.requires_grad for v in (h, weight, bias)):
-        found: Tensor = _Rows.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+        found: Tensor = _Rows.apply(rows, weight, bias)
     else:
         found = mm(rows, weight.T).add_(bias)
     return found.unflatten(0, h.shape[:-1])

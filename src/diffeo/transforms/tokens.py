@@ -59,8 +59,9 @@ class TokenCoupling(Transform):
         sizes = self._sizes()
         self.net = made(net, *sizes)
         check_net(self.net, *sizes[1:])
-        if getattr(self.net, "tokens", sizes[0]) != sizes[0]:
-            raise ShapeError(f"net: expected tokens={sizes[0]}; build it so")
+        tokens = getattr(self.net, "tokens", sizes[0])
+        if tokens != sizes[0]:
+            raise ShapeError(f"net: expected tokens={sizes[0]}, got {tokens}; build it with tokens={sizes[0]}")
         self.context_features = int(getattr(self.net, "context_features", 0))
 
     def _sizes(self) -> tuple[int, int, int]:
