@@ -1,0 +1,1 @@
+"""Pictures: which flow, trained how, and what is said of it."""
