@@ -192,8 +192,9 @@ def test_wrong_parts_are_refused() -> None:
         T.TokenCoupling((1, 2), 3, "halves", affine, nets.MLP)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="net: expected tokens=1, got 2; build it with tokens=1"):
         T.TokenCoupling((1, 2), 3, "columns", affine, Transformer(2, 3, 6, width=8, depth=1, heads=2))
-    with pytest.raises(ShapeError, match="grid: expected"):
-        among_tokens((0, 2), 3, "rows")
+    for grid in ((0, 2), 4, (1, 2, 3)):
+        with pytest.raises(ShapeError, match="grid: expected"):
+            among_tokens(grid, 3, "rows")  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"moves events of shape \[2, 3\], got events of shape \[3, 2\]"):
         causal(2, 3).check_event((3, 2))
     with pytest.raises(ShapeError, match=r"moves events of shape \[4, 3\], got events of shape \[12\]"):

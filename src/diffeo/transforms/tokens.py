@@ -1,6 +1,6 @@
 """Coupling of tokens: some of them, or some features of each, stay and tell the others how to move."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -49,6 +49,8 @@ class TokenCoupling(Transform):
         net: nn.Module | Callable[[int, int, int], nn.Module],
     ) -> None:
         super().__init__()
+        if not isinstance(grid, Sequence) or len(grid) != 2:
+            raise ShapeError(f"grid: expected (down, across), how the tokens lie in a picture, got {shown(grid)}")
         down, across = (whole("grid", length) for length in grid)
         self.tokens, self.features, self.split, self.scalar = down * across, whole("features", features), split, scalar
         check_scalar(scalar)
