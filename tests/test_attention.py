@@ -54,6 +54,14 @@ def test_attention_has_second_and_batched_derivatives(causal: bool) -> None:
     torch.testing.assert_close(together, tuple(map(torch.stack, zip(*apart, strict=True))))
 
 
+def test_compiled_nets_learn_the_same() -> None:
+    net, h = net_of(CausalTransformer), numbers(3, 4, 5, dtype=torch.float32)
+    torch._dynamo.reset()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    slopes = [torch.autograd.grad(run(h).square().sum(), list(net.parameters())) for run in (net, compiled)]
+    torch.testing.assert_close(*slopes)
+
+
 def test_attention_as_elsewhere_than_on_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients where torch's attention is not in parts, and has to be computed once more."""
     given = [part.requires_grad_() for part in numbers(3, 2, 2, 5, 4).unbind()]
