@@ -74,13 +74,27 @@ def test_learns_and_is_inverted(recipe, classes: int, memory: str) -> None:  # t
     torch.testing.assert_close(log_back, -log_det, rtol=1e-4, atol=1e-4)
 
 
+@RECIPES
+def test_log_det_is_autograds(recipe) -> None:  # type: ignore[no-untyped-def]
+    transform, (x, context) = awake(built(recipe, classes=3)), pictures(2, 3)
+    x, context = x.double(), context.double()  # type: ignore[union-attr]
+    for i in range(2):
+        row, given = x[i : i + 1], context[i : i + 1]
+        slopes = torch.autograd.functional.jacobian(lambda v, c=given: transform(v, c)[0].flatten(), row)
+        torch.testing.assert_close(transform(row, given)[1][0], torch.linalg.slogdet(slopes.view(48, 48))[1])
+
+
+def awake(transform: Transform) -> Transform:
+    with torch.no_grad():
+        for i, parameter in enumerate(transform.parameters()):
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)))
+    return transform.double()
+
+
 def test_both_directions_tell_every_pixel() -> None:
     """Of one direction the first patch hears of nothing but itself; of two, every number of every other."""
     for steps, everywhere in ((1, False), (2, True)):
-        transform = built(tarflow, steps=steps).double()
-        with torch.no_grad():
-            for i, parameter in enumerate(transform.parameters()):
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)))
+        transform = awake(built(tarflow, steps=steps))
         slopes = torch.autograd.functional.jacobian(lambda x, t=transform: t(x)[0], pictures(1)[0].double())
         assert bool((slopes[0, 0] != 0).flatten(1).all()) == everywhere
 

@@ -3,8 +3,8 @@
 from functools import partial
 
 from diffeo.attention import Transformer
+from diffeo.pictures.centred import centred
 from diffeo.pictures.plan import PicturePlan
-from diffeo.scalars import affine
 from diffeo.transforms import Chain, Patches, TokenCoupling, Transform
 from diffeo.transforms.tokens import Split
 
@@ -34,5 +34,5 @@ def jet(plan: PicturePlan) -> Transform:
     _, features = cut.event_after(plan.event)
     net = partial(Transformer, width=plan.width, depth=plan.depth, heads=plan.heads, context=plan.classes)
     splits = [CYCLE[i % len(CYCLE)] for i in range(plan.steps)]
-    layers = [TokenCoupling(cut.grid, features, split, affine(), net) for split in splits]
+    layers = [TokenCoupling(cut.grid, features, split, centred(), net) for split in splits]
     return Chain(cut, *layers, memory=plan.memory)

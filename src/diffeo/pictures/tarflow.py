@@ -3,8 +3,8 @@
 from functools import partial
 
 from diffeo.attention import CausalTransformer
+from diffeo.pictures.centred import centred
 from diffeo.pictures.plan import PicturePlan
-from diffeo.scalars import affine
 from diffeo.transforms import Chain, Patches, TokenAutoregressive, Transform
 
 __all__ = ["tarflow"]
@@ -24,5 +24,5 @@ def tarflow(plan: PicturePlan) -> Transform:
     cut = Patches(plan.patch, plan.event)
     tokens, features = cut.event_after(plan.event)
     net = partial(CausalTransformer, width=plan.width, depth=plan.depth, heads=plan.heads, context=plan.classes)
-    layers = [TokenAutoregressive(tokens, features, affine(), net, last_first=i % 2 == 1) for i in range(plan.steps)]
+    layers = [TokenAutoregressive(tokens, features, centred(), net, last_first=i % 2 == 1) for i in range(plan.steps)]
     return Chain(cut, *layers, memory=plan.memory)
