@@ -4,6 +4,8 @@
     model.log_prob(frame)            # nats per row, in the units of the file
     model.sample(1000)               # new rows
 
+    diffeo.fit("folder/of/pictures").sample(36)  # new pictures
+
 Names are imported when they are first used, so that `import diffeo` is fast.
 """
 
@@ -14,29 +16,41 @@ from diffeo.version import __version__
 
 if TYPE_CHECKING:
     from diffeo import errors
-    from diffeo.config import FitConfig
+    from diffeo.config import FitConfig, PictureConfig
     from diffeo.contract import check_density, check_transform
     from diffeo.data.schema import Schema
-    from diffeo.model import Model, fit
+    from diffeo.model import Model, fit, load
+    from diffeo.pictures.model import PictureModel
 
-    load = Model.load
-
-__all__ = ["FitConfig", "Model", "Schema", "__version__", "check_density", "check_transform", "errors", "fit", "load"]
+__all__ = [
+    "FitConfig",
+    "Model",
+    "PictureConfig",
+    "PictureModel",
+    "Schema",
+    "__version__",
+    "check_density",
+    "check_transform",
+    "errors",
+    "fit",
+    "load",
+]
 
 _HOMES = {
     "FitConfig": "config",
     "Model": "model",
+    "PictureConfig": "config",
+    "PictureModel": "pictures.model",
     "Schema": "data.schema",
     "check_density": "contract",
     "check_transform": "contract",
     "fit": "model",
+    "load": "model",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        value = import_module("diffeo.model").Model.load
-    elif name == "errors":
+    if name == "errors":
         value = import_module("diffeo.errors")
     elif name in _HOMES:
         value = getattr(import_module(f"diffeo.{_HOMES[name]}"), name)

@@ -47,7 +47,26 @@ def first_fault(error: ValidationError) -> str:
     return f"{place}: {fault['msg'][0].lower()}{fault['msg'][1:]}; got {str(fault['input'])[:80]!r}"
 
 
-class FitConfig(Config):
+class _Clocked(Config):
+    """What has a budget of time, or a number of epochs in its place."""
+
+    @field_validator("budget", mode="before", check_fields=False)
+    @classmethod
+    def _duration(cls, value: Any) -> Any:
+        return seconds(value) if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_clock(cls, fields: Any) -> Any:
+        """`epochs` takes the place of the budget unless both are asked for, which is refused."""
+        if isinstance(fields, dict) and fields.get("epochs") is not None:
+            if fields.get("budget") is not None:
+                raise DiffeoError("choose --budget or --epochs, not both")
+            return {**fields, "budget": None}
+        return fields
+
+
+class FitConfig(_Clocked):
     """Everything that decides a fit, besides the data."""
 
     columns: tuple[str, ...] | None = Field(None, description="use these columns only")
@@ -76,17 +95,34 @@ class FitConfig(Config):
 
     members: int | None = Field(None, ge=1, le=64, description="densities learned each by itself that auto averages")
 
-    @field_validator("budget", mode="before")
-    @classmethod
-    def _duration(cls, value: Any) -> Any:
-        return seconds(value) if isinstance(value, str) else value
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_clock(cls, fields: Any) -> Any:
-        """`epochs` takes the place of the budget unless both are asked for, which is refused."""
-        if isinstance(fields, dict) and fields.get("epochs") is not None:
-            if fields.get("budget") is not None:
-                raise DiffeoError("choose --budget or --epochs, not both")
-            return {**fields, "budget": None}
-        return fields
+class PictureConfig(_Clocked):
+    """Everything that decides a fit to pictures, besides the pictures."""
+
+    where: str | None = Field(None, description="folder in which data sets known by name are looked for")
+    size: int | None = Field(None, ge=1, le=4096, description="pictures: resize the shorter side to this, cut a square")
+    crop: int | None = Field(
+        None, ge=1, le=65536, description="pictures: first cut a square of this side, in the middle"
+    )
+    gray: bool = Field(False, description="pictures: without colours")
+    label: bool = Field(False, description="pictures: condition on their labels (names of folders, or of the data set)")
+    skip_bad: bool = Field(False, description="pictures: leave out files that cannot be read, and say so")
+    valid_fraction: float = Field(0.1, gt=0, lt=0.9, description="share of rows held out for validation")
+    recipe: str = Field("auto", description="the architecture: auto, glow-small, glow-28, realnvp-32, tarflow-28, ...")
+    budget: float | None = Field(120.0, gt=0, description="wall-clock time for the whole fit, such as 90s, 2m, 1h")
+    epochs: int | None = Field(
+        None, ge=1, description="passes over the rows instead of a budget; repeatable bit for bit"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="the one seed of everything random")
+    threads: int | None = Field(None, ge=1, le=1024, description="processor threads at most")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    batch_size: int | None = Field(None, ge=2, le=1_000_000, description="rows a step")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="highest learning rate")
+    layers: int | None = Field(None, ge=1, le=256, description="layers of the flow; of pictures: steps of a level")
+    hidden: int | None = Field(None, ge=1, le=4096, description="width of the conditioner networks")
+    noise: Literal["uniform", "variational"] | None = Field(
+        None, description="pictures: how grey levels are made continuous; the recipe's own by default"
+    )
+    memory: Literal["store", "checkpoint", "invert"] | None = Field(
+        None, description="pictures: keep all for gradients, inputs of steps, or the ends alone"
+    )

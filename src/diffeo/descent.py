@@ -1,19 +1,22 @@
 """Parameters laid end to end, so that a step of the optimiser is a few calls however many tensors there are.
 
 A `Vector` holds parameters of one kind of number, rate and decay as one vector each of weights, their average, the
-best, and the moments of AdamW (arXiv 1711.05101); a `Part` is the vectors of one module. Nothing here looks at a number
-on a device: whether a step counts, and by how much a gradient is too long, stay tensors.
+best, and the moments of AdamW (arXiv 1711.05101) or Adamax (arXiv 1412.6980, section 7.1); a `Part` is the vectors of
+one module. Nothing here looks at a number on a device: whether a step counts, and by how much a gradient is too long,
+stay tensors.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-__all__ = ["Part", "Vector"]
+__all__ = ["Optimizer", "Part", "Vector"]
+
+Optimizer = Literal["adamw", "adamax"]
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 KEPT = ("weight", "average", "best", "exp_avg", "exp_avg_sq", "step")
@@ -47,8 +50,11 @@ class Vector:
         torch.cat(found, out=self.gradient)
 
     @torch.no_grad()
-    def descend(self, rate: float, shrink: Tensor, failed: Tensor) -> None:
-        """One step of AdamW by the gradient divided by `shrink`; nothing where `failed` is 1."""
+    def descend(self, rate: float, shrink: Tensor, failed: Tensor, optimizer: Optimizer = "adamw") -> None:
+        """One step by the gradient divided by `shrink`; nothing where `failed` is 1."""
+        if optimizer == "adamax":
+            self._adamax(rate * self.rate, shrink, failed)
+            return
         adamw(
             [self.weight],
             [self.gradient],
@@ -68,6 +74,18 @@ class Vector:
             maximize=False,
         )
 
+    def _adamax(self, rate: float, shrink: Tensor, failed: Tensor) -> None:
+        """Adamax: the second moment is the largest gradient of late, so one odd batch shortens steps for long."""
+        counts = 1 - failed.to(self.weight.dtype)
+        g = torch.where(failed > 0, 0.0, self.gradient / shrink.to(self.weight.dtype))
+        self.step += counts
+        self.exp_avg.lerp_(g, (1 - BETAS[0]) * counts)
+        self.exp_avg_sq.mul_(1 - (1 - BETAS[1]) * counts).clamp_(min=EPSILON)
+        torch.maximum(self.exp_avg_sq, g.abs_(), out=self.exp_avg_sq)
+        share = counts * rate / (1 - BETAS[0] ** self.step.clamp(min=1))
+        self.weight.mul_(1 - counts * rate * self.decay)
+        self.weight.sub_(self.exp_avg / self.exp_avg_sq * share)
+
 
 class Part:
     """The vectors of a module that is learned by itself; `places` gives each of its parameters a rate and a decay."""
@@ -85,9 +103,9 @@ class Part:
         norms = [torch.linalg.vector_norm(one.gradient).float() for one in self.vectors]
         return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
-    def descend(self, rate: float, shrink: Tensor, failed: Tensor) -> None:
+    def descend(self, rate: float, shrink: Tensor, failed: Tensor, optimizer: Optimizer = "adamw") -> None:
         for one in self.vectors:
-            one.descend(rate, shrink, failed)
+            one.descend(rate, shrink, failed, optimizer)
 
     def approach(self, share: Tensor) -> None:
         """Move the averages towards the weights by a share."""

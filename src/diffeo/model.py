@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from diffeo import artefact
 from diffeo.calibration import evidence, samples_for, thinned
 from diffeo.card import Card
-from diffeo.config import FitConfig, first_fault
+from diffeo.config import FitConfig, PictureConfig, first_fault
 from diffeo.data.embedded import path_of
 from diffeo.data.files import read
 from diffeo.data.frames import Restore, restorer, to_table
+from diffeo.data.pictures import are_pictures
 from diffeo.data.schema import Schema
 from diffeo.errors import DataError, ModelError, shown, whole
 from diffeo.fitting import FAINTEST, PERCENTILE_ROWS, Clock, Fitted, check_device, fit_density
@@ -35,7 +36,10 @@ from diffeo.seen import Seen, of_other_rows
 from diffeo.training import Interrupted
 from diffeo.version import __version__
 
-__all__ = ["Model", "fit"]
+if TYPE_CHECKING:
+    from diffeo.pictures.model import PictureModel
+
+__all__ = ["Model", "fit", "load"]
 
 SAMPLE_ROWS = 10_000  # rows drawn at a time, and rows that a report draws
 EXTREMES = 10  # rows named at either end
@@ -108,8 +112,8 @@ class Model:
                 return cls.load(folder)
         with threads(config.threads), signals(folder is not None) as stopped:
             prepared = prepare(_found(data), _found(valid), config, lambda text: report({"message": text}))
-            earlier = go_on(folder, config, prepared.fingerprint) if resume and folder is not None else None
-            repeat = None if schedule is None else repeated(Path(schedule), config, prepared.fingerprint)
+            earlier = go_on(folder, config, prepared.fingerprint, Plan) if resume and folder is not None else None
+            repeat = None if schedule is None else repeated(Path(schedule), config, prepared.fingerprint, Plan)
             seen = Seen.of(prepared, config.budget)
             try:
                 fitted = fit_density(prepared, config, clock, report, stopped, earlier, repeat)
@@ -296,6 +300,8 @@ class Model:
         where it is missing, damaged, altered, foreign or newer than this diffeo."""
         folder = artefact.folder_of(path)
         record = artefact.read_json(folder)
+        if record.get("kind") == "pictures":
+            raise ModelError(f"{folder} holds a model of pictures; load it by diffeo.load")
         tensors = artefact.read_tensors(folder, record, "weights")
         try:
             card = Card.model_validate(artefact.fields_of(record))
@@ -371,8 +377,12 @@ class Model:
         return f"<pre>{escape(repr(self))}</pre>"
 
 
-def fit(data: Any, **options: Any) -> Model:
-    """Fit a density to a frame, an array or a file: `Model.fit` with the fields of FitConfig as keywords.
+def fit(data: Any, **options: Any) -> "Model | PictureModel":
+    """Fit a density to a frame, an array or a file of a table, or to pictures: `Model.fit` with the fields of FitConfig
+    as keywords, or `PictureModel.fit` with those of PictureConfig.
+
+    Pictures are arrays of whole numbers with three dimensions or four, folders and files of pictures, and data sets of
+    them known by name.
 
     >>> model = fit({"x": [i % 7 / 3 + i / 100 for i in range(200)]}, epochs=1, hidden=8)
     >>> model.card.rows
@@ -380,9 +390,26 @@ def fit(data: Any, **options: Any) -> Model:
     """
     own = ("valid", "out", "overwrite", "resume", "schedule", "progress")
     arguments = {name: options.pop(name) for name in own if name in options}
+    if are_pictures(data):
+        from diffeo.pictures.model import PictureModel
+
+        picture_config = PictureConfig.read(**options)
+        assert isinstance(picture_config, PictureConfig)
+        return PictureModel.fit(data, config=picture_config, **arguments)
     config = FitConfig.read(**options)
     assert isinstance(config, FitConfig)
     return Model.fit(data, config=config, **arguments)
+
+
+def load(path: str | Path) -> "Model | PictureModel":
+    """The model in a folder, of a table or of pictures. Raises ModelError where it is missing, damaged, altered,
+    foreign or newer than this diffeo."""
+    folder = artefact.folder_of(path)
+    if artefact.read_json(folder).get("kind") == "pictures":
+        from diffeo.pictures.model import PictureModel
+
+        return PictureModel.load(folder)
+    return Model.load(folder)
 
 
 def _beside(density: Mixed, x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["VARIABLE", "threads"]
+__all__ = ["VARIABLE", "processors", "threads"]
 
 VARIABLE = "DIFFEO_THREADS"
 
@@ -34,3 +34,16 @@ def threads(count: int | None = None) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def processors() -> int | None:
+    """How many there are for this process, at most 8: for networks of pictures, which are large enough for several
+    threads. None where DIFFEO_THREADS says how many.
+
+    >>> processors() is None or processors() >= 1
+    True
+    """
+    if os.environ.get(VARIABLE, "").isdecimal():
+        return None
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(own, 8)

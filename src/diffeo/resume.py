@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from diffeo import artefact
-from diffeo.config import FitConfig
+from diffeo.config import Config
 from diffeo.errors import ModelError
-from diffeo.recipes import Plan
 from diffeo.training import Settings, State
 
 __all__ = ["Standing", "go_on", "keep", "repeated", "signals"]
 
-_FREE = ("threads", "device")  # what may change when a run goes on
+_FREE = ("threads", "device", "where")  # what may change when a run goes on
 _CLOCK = ("budget", "epochs")  # what a recorded schedule stands for
 _DENSITY, _STATE = "density.", "state."
+Made = TypeVar("Made", bound=Config)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Standing:
     """Where a run stands: its plan and settings, what it started from, the seconds it had for training, the tensors of
     the density (units and frequencies are not learned, and so no part of the state), and the state of training."""
 
-    plan: Plan
+    plan: Any  # a Plan of tables, or of pictures
     settings: Settings
     start: str
     budget: float | None
@@ -59,7 +59,7 @@ def signals(catch: bool) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def keep(folder: Path, config: FitConfig, fingerprint: str, run: Standing) -> None:
+def keep(folder: Path, config: Config, fingerprint: str, run: Standing) -> None:
     """Write down where an interrupted run stands."""
     record = {
         "format": artefact.FORMAT,
@@ -78,14 +78,15 @@ def keep(folder: Path, config: FitConfig, fingerprint: str, run: Standing) -> No
     artefact.write_set(folder, artefact.RESUME, record, tensors, "resume")
 
 
-def go_on(folder: Path, config: FitConfig, fingerprint: str) -> Standing:
-    """Where the interrupted run in a folder stands. Raises ModelError if options or data are not the same."""
+def go_on(folder: Path, config: Config, fingerprint: str, plans: type[Config]) -> Standing:
+    """Where the interrupted run in a folder stands; its plan is of the kind `plans`. Raises ModelError if options or
+    data are not the same."""
     record = artefact.read_json(folder, artefact.RESUME)
     tensors = artefact.read_tensors(folder, record, "resume")
     try:
-        before = FitConfig.model_validate(record["config"])
+        before = type(config).model_validate(record["config"])
         run = Standing(
-            plan=Plan.model_validate(record["plan"]),
+            plan=plans.model_validate(record["plan"]),
             settings=Settings.model_validate(record["training"]),
             start=record["start"],
             budget=record["seconds"],
@@ -105,12 +106,12 @@ def go_on(folder: Path, config: FitConfig, fingerprint: str) -> Standing:
     return run
 
 
-def repeated(folder: Path, config: FitConfig, fingerprint: str) -> tuple[Plan, Settings]:
+def repeated(folder: Path, config: Config, fingerprint: str, plans: type[Made]) -> tuple[Made, Settings]:
     """The plan of the model in a folder, and how it was trained, with the schedule that its run by the clock recorded.
     Raises ModelError if options or data are not the same."""
     record = artefact.read_json(folder)
     try:
-        before, plan = FitConfig.model_validate(record["config"]), Plan.model_validate(record["plan"])
+        before, plan = type(config).model_validate(record["config"]), plans.model_validate(record["plan"])
         settings = Settings.model_validate({**record["training"], "schedule": record["schedule"]})
     except (ValidationError, KeyError, TypeError):
         raise ModelError(f"{folder} records no schedule") from None
@@ -122,8 +123,8 @@ def repeated(folder: Path, config: FitConfig, fingerprint: str) -> tuple[Plan, S
     return plan, settings
 
 
-def _same(before: FitConfig, now: FitConfig, free: tuple[str, ...], words: str) -> None:
-    for name in FitConfig.model_fields:
+def _same(before: Config, now: Config, free: tuple[str, ...], words: str) -> None:
+    for name in type(now).model_fields:
         if name not in free and getattr(before, name) != getattr(now, name):
             raise ModelError(f"{name}: " + words.format(getattr(before, name), getattr(now, name)))
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from diffeo.bases import GaussianMixture
 from diffeo.config import Config
-from diffeo.descent import Part
+from diffeo.descent import Optimizer, Part
 from diffeo.errors import DiffeoError, TrainingError
 
 __all__ = ["Interrupted", "Problem", "Settings", "State", "train"]
@@ -35,6 +35,7 @@ FITTED_RATE = 0.1  # of the learning rate, for parameters that start at a fitted
 class Settings(Config):
     """How to train."""
 
+    optimizer: Optimizer = Field("adamw", description="adamw, or adamax, which pictures are often trained by")
     batch_size: int = Field(512, ge=1, description="rows a step")
     learning_rate: float = Field(1e-2, gt=0, description="highest learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled decay of the networks' weights, a step at rate 1")
@@ -44,6 +45,7 @@ class Settings(Config):
     clip: float = Field(5.0, gt=0, description="largest norm of each part's gradient")
     averaging: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights")
     seed: int = Field(0, ge=0, description="of batches and noise")
+    round_steps: int | None = Field(None, ge=1, description="steps between validations; by default an epoch, 20 to 200")
     schedule: tuple[float, ...] | None = Field(None, description="progress at the start of each round, to repeat a run")
 
 
@@ -106,7 +108,7 @@ class _Run:
         self.problem, self.settings, self.state = problem, settings, state
         self.n = len(problem.weights)
         self.per_epoch = max(1, math.ceil(self.n / settings.batch_size))
-        self.per_round = max(20, min(self.per_epoch, 200))
+        self.per_round = settings.round_steps or max(20, min(self.per_epoch, 200))
         self.total = settings.epochs * self.per_epoch
         self.parts = [Part(_places(module, settings)) for _, module, _ in problem.parts]
         self.device = problem.weights.device
@@ -161,7 +163,7 @@ class _Run:
         decay = min(self.settings.averaging, (1 + state.step) / (10 + state.step))
         share = (1 - failed) * (1 - decay)
         for part, own in zip(self.parts, shrink, strict=True):
-            part.descend(rate, own, failed)
+            part.descend(rate, own, failed, self.settings.optimizer)
             part.approach(share)
 
     def look(self) -> bool:

@@ -4,6 +4,7 @@ from functools import partial
 
 from diffeo import scalars
 from diffeo.convnets import ConvNet
+from diffeo.errors import ModelError
 from diffeo.pictures.plan import PicturePlan
 from diffeo.transforms import ActNorm, Chain, Conv1x1, Multiscale, PictureCoupling, Squeeze, Transform
 
@@ -13,12 +14,14 @@ __all__ = ["glow"]
 def glow(plan: PicturePlan) -> Transform:
     """``plan.levels`` levels: a squeeze, ``plan.steps`` steps with nets ``plan.width`` wide, and what is known of the
     half that leaves from the half that goes on. The last level ends with an ActNorm, its learned prior."""
-    event, levels = plan.event, list[Transform]()
+    event, levels, least = plan.event, list[Transform](), 2**plan.levels
+    if event[1] % least or event[2] % least:
+        wanted = f"height and width divisible by {least} for {plan.levels} levels"
+        raise ModelError(f"pictures: {plan.recipe} takes {wanted}, got {event[1]} x {event[2]}; choose another --size")
     net = partial(ConvNet, width=plan.width, context=plan.classes)
     prior = partial(ConvNet, width=0, context=plan.classes)
     for i in range(plan.levels):
         steps: list[Transform] = [Squeeze()]
-        steps[0].check_event(event)
         event = (4 * event[0], event[1] // 2, event[2] // 2)
         for _ in range(plan.steps):
             steps += [Conv1x1(event), PictureCoupling("channels", scalars.affine(), net, event)]

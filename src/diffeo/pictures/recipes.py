@@ -12,7 +12,9 @@ from diffeo.pictures.plan import PicturePlan
 from diffeo.quantized import Quantized
 from diffeo.transforms import Chain, Logit, Standardize, Transform
 
-__all__ = ["RECIPES", "Recipe", "build", "planned"]
+__all__ = ["AUTO", "RECIPES", "Recipe", "build", "planned"]
+
+AUTO = "glow-small"
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Recipe:
 
 
 _GLOW = {
-    "optimizer": "adamax",
     "learning_rate": 2e-3,
+    "weight_decay": 0.0,
     "batch_size": 64,
     "warmup": 200,
     "clip": 50.0,
@@ -35,9 +37,9 @@ _GLOW = {
 }
 
 RECIPES = {
-    "glow-small": Recipe(glow, "Glow, small", {"levels": 2, "steps": 8, "width": 64, "alpha": 0.05}, _GLOW),
-    "glow-28": Recipe(glow, "Glow", {"levels": 2, "steps": 16, "width": 128, "alpha": 0.05}, _GLOW),
-    "glow-32": Recipe(glow, "Glow", {"levels": 3, "steps": 32, "width": 512, "alpha": 0.05}, _GLOW),
+    "glow-small": Recipe(glow, "Glow, small", {"levels": 2, "steps": 8, "width": 64, "alpha": 1e-4}, _GLOW),
+    "glow-28": Recipe(glow, "Glow", {"levels": 2, "steps": 16, "width": 128, "alpha": 1e-4}, _GLOW),
+    "glow-32": Recipe(glow, "Glow", {"levels": 3, "steps": 32, "width": 512, "alpha": 1e-4}, _GLOW),
 }
 
 

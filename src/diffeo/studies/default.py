@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from diffeo.baselines import KernelDensity, NormalMixture, validated
-from diffeo.model import Model, fit
+from diffeo.config import FitConfig
+from diffeo.model import Model
 from diffeo.studies.course import Report
 from diffeo.studies.outcome import Options
 from diffeo.studies.truth import LogProb
@@ -21,7 +22,8 @@ def default(x: Tensor, options: Options, seed: int, report: Report | None = None
     """The model that diffeo fits to rows x [n, d] when nothing is chosen but the seed and the number of epochs; a quick
     study has one density of it, of a size that is not searched for."""
     less = {"members": 1, "components": 12} if options.quick else {}
-    return fit(x.double().numpy(), epochs=options.epochs(EPOCHS), seed=seed, progress=report, **less)
+    config = FitConfig(budget=None, epochs=options.epochs(EPOCHS), seed=seed, **less)
+    return Model.fit(x.double().numpy(), config=config, progress=report)
 
 
 def log_prob_of(model: Model) -> Any:
