@@ -26,6 +26,7 @@ class Patches(Transform):
 
     Raises ShapeError where the squares do not cover a picture of the shape ``event``.
 
+    >>> import torch
     >>> cut = Patches(2, (1, 4, 6))
     >>> x = torch.arange(24.0).view(1, 1, 4, 6)
     >>> z, log_det = cut(x)
