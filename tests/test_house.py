@@ -46,7 +46,7 @@ ROOMS = [
     {"bases"},
     {"transforms"},
     {"scalars"},
-    {"convnets", "picturenets"},
+    {"attention", "convnets", "picturenets"},
     {"nets"},
     {"kernels"},
     {"tracing"},

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffeo import nets, scalars
+from diffeo import attention, nets, scalars
 from diffeo import transforms as T
 from diffeo.convnets import ConvNet
 from diffeo.picturenets import BottleneckResNet, GatedResNet
 from diffeo.transforms import Partition
+from diffeo.transforms.tokens import Split
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,16 @@ def pairs(d: int) -> list[T.Transform]:
     return [T.Inverse(T.Coupling(half, exponential, nets.ScaleAndShift(*half, (16, 16)))) for half in halves]
 
 
+def causal(tokens: int, features: int, last_first: bool = False, context: int = 0) -> T.TokenAutoregressive:
+    net = partial(attention.CausalTransformer, width=8, depth=2, heads=2, context=context)
+    return T.TokenAutoregressive(tokens, features, scalars.affine(), net, last_first)
+
+
+def among_tokens(grid: tuple[int, int], features: int, split: Split, context: int = 0) -> T.TokenCoupling:
+    net = partial(attention.Transformer, width=8, depth=2, heads=2, context=context)
+    return T.TokenCoupling(grid, features, split, scalars.affine(), net)
+
+
 TURNS = "z beyond half a turn is the same angle as one within"
 ROUND = {"round trip z -> x -> z": TURNS}
 BELOW = "z below zero is not within the support of the logarithm"
@@ -295,6 +306,14 @@ CASES = [
     Case("sigmoidal autoregressive", lambda: autoregressive([1, 0, 2], scalars.sigmoidal(4)), (3,)),
     Case("autoregressive of many steps", lambda: autoregressive(order(20), scalars.affine()), (20,)),
     Case("bernstein autoregressive", lambda: autoregressive([1, 0], scalars.bernstein(6)), (2,)),
+    Case("patches", lambda: T.Patches(2, (2, 4, 2)), (2, 4, 2)),
+    Case("causal tokens", lambda: causal(3, 2), (3, 2)),
+    Case("causal tokens context", lambda: causal(2, 2, True, 2), (2, 2), 2),
+    Case("causal token", lambda: causal(1, 3), (1, 3)),
+    Case("token coupling", lambda: among_tokens((2, 2), 3, "channels"), (4, 3)),
+    Case("token coupling of one feature", lambda: among_tokens((1, 2), 1, "channels", 1), (2, 1), 1),
+    Case("token coupling of an odd checkerboard", lambda: among_tokens((3, 1), 2, "checkerboard"), (3, 2)),
+    Case("token coupling of rows context", lambda: among_tokens((2, 2), 1, "rows-flipped", 2), (4, 1), 2),
     Case("residual", lambda: T.Residual(3, (16, 16)), (3,)),
     Case("residual d=1 context", lambda: T.Residual(1, (16,), 2, 0.9), (1,), 2),
     Case("residual picture", lambda: T.Residual(4, (8, 8)), (1, 2, 2)),
