@@ -34,7 +34,7 @@ class Recipe:
 
 
 _GLOW = {
-    "learning_rate": 5e-3,
+    "learning_rate": 8e-3,
     "weight_decay": 0.0,
     "batch_size": 64,
     "warmup": 200,
