@@ -25,10 +25,10 @@ def command(model: str, data: str | None, seed: int, as_json: bool) -> None:
     tolerance, place and reason.
     """
     from diffeo.check import check_lines
-    from diffeo.model import Model
+    from diffeo.model import load
 
     lines = []
-    for line in check_lines(Model.load(model), data, seed):
+    for line in check_lines(load(model), data, seed):
         lines.append(line)
         if not as_json:
             click.echo(printable(line))
