@@ -12,7 +12,7 @@ import click
 from diffeo.cli.choices import refuse
 
 if TYPE_CHECKING:
-    from typing import TypeGuard
+    from typing_extensions import TypeIs
 
     from diffeo.pictures.model import PictureModel
 
@@ -23,7 +23,7 @@ data_option = click.option(
 )
 
 
-def of_pictures(model: Any) -> "TypeGuard[PictureModel]":
+def of_pictures(model: Any) -> "TypeIs[PictureModel]":
     """Whether a loaded model is one of pictures."""
     return getattr(model.card, "kind", None) == "pictures"
 
