@@ -19,7 +19,7 @@ from diffeo.report.evidence import Extreme
 from diffeo.report.findings import Findings, Histogram, Score
 from diffeo.report.reading import LARGE
 
-__all__ = ["render", "write_report"]
+__all__ = ["put", "render", "template", "write_report"]
 
 _MOST_MARGINALS = 60
 _MOST_VALUES = 24  # columns of single rows that are shown
@@ -79,7 +79,8 @@ def _impossible(scores: Sequence[Score]) -> bool:
 
 
 @functools.cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A page's template by its file name, in the manner of this house: everything escaped, nothing left undefined."""
     environment = Environment(
         loader=PackageLoader("diffeo.report"),
         autoescape=True,
@@ -87,16 +88,16 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.plain, words.named, words.count, words.counted, words.nats, words.error, words.sentence)
+    filters = (words.plain, words.named, words.count, words.counted, words.nats, words.error, words.sentence, words.signed)
     environment.filters |= {each.__name__: each for each in filters}
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 def render(findings: Findings) -> str:
     """The page as one HTML text."""
     f = findings
     curve = figures.data_uri(figures.learning_curve(f.history, f.best)) if f.history else None
-    return _template().render(
+    return template("page.html.j2").render(
         f=f,
         colours={"data": figures.DATA, "samples": figures.SAMPLES},
         row_columns=[c for c in f.columns if c.role == "row"],
@@ -122,11 +123,16 @@ def write_report(findings: Findings, folder: str | Path) -> Path:
 
     Raises DiffeoError where the folder cannot be written; what was there before is then intact.
     """
+    return put(folder, render(findings), findings.to_json())
+
+
+def put(folder: str | Path, page: str, numbers: str) -> Path:
+    """Write a page as report.html and its numbers as report.json into a folder, each whole or not at all; the path of
+    the page. Raises DiffeoError where the folder cannot be written; what was there before is then intact."""
     folder = Path(folder)
-    page = render(findings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "report.json", findings.to_json())
+        _write(folder / "report.json", numbers)
         _write(folder / "report.html", page)
     except OSError as fault:
         reason = fault.strerror or type(fault).__name__

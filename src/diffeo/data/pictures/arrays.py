@@ -41,12 +41,11 @@ def of_array(array: np.ndarray, where: str) -> np.ndarray:
     """
     _check_kind(array.dtype, where)
     pixels = _channels_first(array, where)
-    if pixels.dtype != np.uint8:
-        low, high = int(pixels.min(initial=0)), int(pixels.max(initial=0))
-        if low < 0 or high > 255:
-            outside = (pixels.reshape(len(pixels), -1) > 255) | (pixels.reshape(len(pixels), -1) < 0)
-            first = int(outside.any(1).argmax())
-            raise DataError(f"{where}: grey levels must be 0 to 255, but picture {first + 1} has {low} or {high} or so")
+    if pixels.dtype != np.uint8 and (int(pixels.min(initial=0)) < 0 or int(pixels.max(initial=0)) > 255):
+        rows = pixels.reshape(len(pixels), -1)
+        first = int(((rows > 255) | (rows < 0)).any(1).argmax())
+        low, high = int(rows[first].min()), int(rows[first].max())
+        raise DataError(f"{where}: grey levels must be 0 to 255, but those of picture {first + 1} are {low} to {high}")
     return np.ascontiguousarray(pixels, np.uint8)
 
 

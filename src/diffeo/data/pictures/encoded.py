@@ -1,5 +1,6 @@
 """Many pictures in files or in their bytes -> one array: heads first, so that what does not fit is said at once."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -49,7 +50,9 @@ def read_encoded(
         _check_sizes(sound, (height, width), like)
         if like is not None and channels != like[0]:
             raise _channels(sound, channels, like)
-        pixels = np.empty((len(sound), channels, height, width), np.uint8)
+        shape = (len(sound), channels, height, width)
+        _check_memory(shape, where)
+        pixels = np.empty(shape, np.uint8)
         kept, names, skipped = _fill(pixels, items, heads, wanted, skip_bad)
     if not kept:
         raise DataError(f"{where}: none of its {len(heads)} pictures can be read; the first: {skipped[0]}")
@@ -119,6 +122,20 @@ def _check_sizes(sound: list[tuple[str, Head]], size: tuple[int, int], like: tup
                 f"{name}: is {found.width}x{found.height} pixels, but {first} is {size[1]}x{size[0]}; say --size to "
                 "bring all to one size"
             )
+
+
+def _check_memory(shape: tuple[int, ...], where: str) -> None:
+    """Refuse what would fill this machine's memory, before it does."""
+    bytes_wanted = math.prod(shape)
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return
+    if bytes_wanted > there // 2:
+        raise DataError(
+            f"{where}: {shape[0]} pictures of {shape[3]}x{shape[2]} take {bytes_wanted / 2**30:.0f} GiB, more than half "
+            "of this machine's memory; say --size to make them smaller"
+        )
 
 
 def _channels(sound: list[tuple[str, Head]], channels: int, like: tuple[int, int, int]) -> DataError:

@@ -56,7 +56,7 @@ NAMED = {
 
 
 def place_of(name: str, where: str | Path | None) -> Path:
-    """The folder of a named set: below `where`, `where` itself, or where it is installed.
+    """The folder of a named set: below `where` or `where` itself; else a folder of this name, or where it is installed.
 
     Raises DataError, which says where the set is to be had, where none of these exists.
     """
@@ -66,6 +66,8 @@ def place_of(name: str, where: str | Path | None) -> Path:
         if not top.is_dir():
             raise DataError(f"{name}: is looked for in {top}, which is no folder; name one that holds it with --data")
         return next((top / folder for folder in known.folders if (top / folder).is_dir()), top)
+    if Path(name).is_dir():
+        return Path(name)
     if known.installed is not None and Path(known.installed).is_dir():
         return Path(known.installed)
     looked = f" (not found in {known.installed})" if known.installed else ""

@@ -80,7 +80,7 @@ def shards_of(folder: Path, part: str | None) -> list[Path] | None:
     Raises DataError where there is no such part, or one of its shards is missing.
     """
     with faults(str(folder)):
-        found = sorted(path for path in folder.rglob("*.parquet") if not path.name.startswith("."))
+        found = sorted(path for path in folder.rglob("*.parquet") if not _hidden(path.relative_to(folder)))
     if not found:
         return None
     by_part: dict[str, list[Path]] = {}
@@ -91,6 +91,10 @@ def shards_of(folder: Path, part: str | None) -> list[Path] | None:
         raise DataError(f"{folder}: has the parts {', '.join(sorted(by_part))}; name one, as in {folder}:PART")
     _check_complete(by_part[name])
     return by_part[name]
+
+
+def _hidden(way: Path) -> bool:
+    return any(part.startswith(".") for part in way.parts)
 
 
 def _part_of(path: Path, folder: Path) -> str:

@@ -14,7 +14,7 @@ from diffeo.data.pictures.encoded import Items, read_encoded
 from diffeo.data.pictures.hub import open_hub
 from diffeo.data.pictures.named import NAMED, digits, place_of
 from diffeo.data.pictures.record import Pictures, numbered
-from diffeo.data.source import locate
+from diffeo.data.source import faults, locate
 from diffeo.errors import DataError
 
 __all__ = ["are_pictures", "read_pictures"]
@@ -65,7 +65,7 @@ def are_pictures(place: object) -> bool:
     if not isinstance(place, (str, Path)):
         return False
     text, part = _divided(place)
-    if text.startswith(_HUB) or text in NAMED:
+    if text.startswith(_HUB) or (text in NAMED and not Path(text).is_file()):
         return True
     try:
         path = Path(text)
@@ -128,9 +128,15 @@ def read_pictures(
     if text in NAMED and not Path(text).is_file():
         return _named(text, where, asked)
     path = Path(text)
-    if not path.is_dir() and path.suffix.lower() not in SUFFIXES and not idx.is_idx(path) and not cifar.is_cifar(path):
-        locate(text)
-    return _folder(path, asked) if path.is_dir() else _file(path, asked)
+    with faults(text):
+        if path.is_dir():
+            return _folder(path, asked)
+        own = path.suffix.lower() in SUFFIXES or idx.is_idx(path) or cifar.is_cifar(path)
+        if not own or not path.exists():
+            locate(text)
+        if part is not None and path.suffix.lower() != ".npz":
+            raise DataError(f"{text}: is one file without parts; leave out ':{part}'")
+        return _file(path, asked)
 
 
 def _named(name: str, where: str | Path | None, asked: _Asked) -> Pictures:
@@ -165,12 +171,13 @@ def _folder(path: Path, asked: _Asked, faces: bool = False) -> Pictures:
         return _encoded(_pairs(found), asked._replace(wanted=wanted))
     if faces:
         raise DataError(f"{path}: has no folder img_align_celeba; get {NAMED['celeba'].origin}")
-    shards = parquet.shards_of(path, asked.part)
-    if shards is not None:
-        return _parquet(shards, asked)
-    archives = sorted(path.glob("*.npz"))
-    if len(archives) == 1 and not folders.has_files(path):
-        return _file(archives[0], asked)
+    if not folders.has_files(path):
+        shards = parquet.shards_of(path, asked.part)
+        if shards is not None:
+            return _parquet(shards, asked)
+        archives = sorted(path.glob("*.npz"))
+        if len(archives) == 1:
+            return _file(archives[0], asked)
     found = folders.of_folder(path, asked.part, asked.labelled, asked.say)
     labels = found.classes
     return _encoded(_pairs(found), asked, None if labels is None else lambda: np.array(labels))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 
 from diffeo.errors import DataError
 
@@ -118,3 +119,17 @@ def numbered(values: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...
         return values.astype(np.int64), tuple(str(number) for number in range(int(values.max()) + 1))
     found, labels = np.unique(values, return_inverse=True)
     return labels.astype(np.int64), tuple(str(value) for value in found)
+
+
+def as_table(pictures: Pictures) -> pa.Table:
+    """A table of pictures, a row each: columns p0, p1, ... of levels (channels, then rows, then columns), and `label`.
+
+    >>> as_table(Pictures(np.zeros((2, 1, 1, 2), np.uint8), np.array([1, 0]), ("cat", "dog"))).to_pylist()[0]
+    {'p0': 0, 'p1': 0, 'label': 'dog'}
+    """
+    rows = pictures.pixels.reshape(len(pictures), -1)
+    columns = {f"p{place}": np.ascontiguousarray(column) for place, column in enumerate(rows.T)}
+    table = pa.table(columns)
+    if pictures.labels is None:
+        return table
+    return table.append_column("label", pa.array([pictures.classes[label] for label in pictures.labels], pa.string()))
