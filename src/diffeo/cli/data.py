@@ -6,8 +6,10 @@ import click
 
 from diffeo.cli.options import echo_json, json_option, output_options
 from diffeo.data.embedded import EMBEDDED, find, path_of
+from diffeo.data.source import FORMATS
 
 _DIGITS = "digits8"
+_WITHOUT_LABELS = ("celeba",)
 
 
 @click.command()
@@ -19,8 +21,8 @@ def command(name: str | None, output: str, overwrite: bool, as_json: bool) -> No
     Example: diffeo data stars | head
 
     List the data sets inside the package, or write one out; and list the sets of pictures that are known by name.
-    Wherever DATA is asked for, the name of one will do. digits8, or digits8:test, is written as a folder of PNG files,
-    a .png with a grid of them, or an .npy of grey levels.
+    Wherever DATA is asked for, the name of one will do. digits8, or digits8:test, is written as a table of grey levels
+    with its labels, as a folder of PNG files, as a .png with a grid of them, or as an .npy of grey levels.
     """
     if name is None:
         _list(as_json)
@@ -62,12 +64,24 @@ def _list(as_json: bool) -> None:
 
 
 def _write_pictures(name: str, output: str, overwrite: bool, as_json: bool) -> None:
+    set_, _, _ = name.partition(":")
     if as_json:
-        echo_json(**_pictures()[name.partition(":")[0]], name=name)
+        echo_json(**_pictures()[set_], name=name)
         return
-    from diffeo.data.pictures import read_pictures
+    from diffeo.data.files import writer
+    from diffeo.data.pictures import as_table, read_pictures
     from diffeo.data.pictures.outlets import outlet, write_pictures
 
-    outlet(output, overwrite)
-    found = read_pictures(name)
-    write_pictures(output, found.pixels, grays=found.grays, overwrite=overwrite)
+    if not _for_tables(output):
+        outlet(output, overwrite)
+        found = read_pictures(name)
+        write_pictures(output, found.pixels, grays=found.grays, overwrite=overwrite)
+        return
+    with writer(output, overwrite=overwrite) as out:
+        out.write(as_table(read_pictures(name, labelled=set_ not in _WITHOUT_LABELS)))
+
+
+def _for_tables(output: str) -> bool:
+    """Whether a place is one for tables, standard output too; an .npy is not, which takes pictures as they are."""
+    name = output.lower().removesuffix(".gz")
+    return output == "-" or (name.endswith(tuple(FORMATS)) and not name.endswith((".npy", ".npz")))

@@ -30,7 +30,7 @@ def command(model: str, a: str, b: str, output: str, overwrite: bool, steps: int
     loaded = load(model)
     if not of_pictures(loaded):
         raise ModelError(f"{model} is a model of a table; only pictures are interpolated")
-    from diffeo.pictures.scores import as_they_are, asking, one_picture
+    from diffeo.pictures.listing import as_they_are, asking, one_picture
 
     outlet(output, overwrite)
     reader = loaded if where is None else asking(loaded, where=where)

@@ -101,7 +101,7 @@ def _pictures(
     model: "PictureModel", data: str, draws: int | None, skip_bad: bool, where: str | None
 ) -> "Iterable[tuple[pa.Table, pa.Table]]":
     """The scores of pictures, twice; how many were left out is said."""
-    from diffeo.pictures.scores import asking, score_tables
+    from diffeo.pictures.listing import asking, score_tables
 
     places = {} if where is None else {"where": where}
     pictures = asking(model, skip_bad=skip_bad, **places).read(data)

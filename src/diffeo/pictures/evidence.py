@@ -88,7 +88,7 @@ def findings_of(
         train=mean_bits(learned),
         by_class=by_class(bits, scored),
         anchors=anchors_of(bits, anchor_bits(train, scored, extent.learned)),
-        anchors_from="fitted to the training pictures",
+        anchors_from=_fitted_to(train, extent.learned),
         history=tuple(Moment(**{name: step.get(name) for name in Moment.model_fields}) for step in history),
         **_of_latents(density, scored, extent, classes),
         samples_drawn=len(samples),
@@ -115,7 +115,6 @@ def of_other_pictures(findings: PictureFindings, density: Quantized, pictures: P
     one = bits_each(density, scored, 1, f.classes, f.class_shares)
     names = {"extremes", "ways", "varied", "rebuilt"}
     new = [s for s in _of_pictures(density, scored, bits, f.classes, f.seed, extent) if s is not None]
-    samples_one = None if f.spread is None else f.spread
     found = f.model_copy(
         update={
             "held_out": False,
@@ -127,7 +126,7 @@ def of_other_pictures(findings: PictureFindings, density: Quantized, pictures: P
             "anchors": anchors_of(bits, _crossed(scored)),
             "anchors_from": "fitted to these pictures themselves, each half measured by the other half",
             **_of_latents(density, scored, extent, f.classes),
-            "spread": None if samples_one is None else _counted(one, samples_one),
+            "spread": None if f.spread is None else _counted(one, f.spread),
             "sheets": (*(s for s in f.sheets if s.name not in names), *new),
         }
     )
@@ -149,6 +148,11 @@ def _some(pictures: Pictures, most: int, seed: int) -> Pictures:
     return pictures.take(np.sort(np.random.default_rng(seed).permutation(len(pictures))[:most]))
 
 
+def _fitted_to(train: Pictures, learned: int) -> str:
+    few = f" (the Gaussians to {learned:,} of them)" if learned < len(train) else ""
+    return f"fitted to the {len(train):,} training pictures{few}"
+
+
 def _shares(train: Pictures) -> tuple[float, ...]:
     """How often each class is there, at least once in a thousand pictures."""
     labels = np.zeros(0, np.int64) if train.labels is None else train.labels
@@ -167,7 +171,7 @@ def _extent(density: Quantized, train: Pictures, valid: Pictures, points: int, b
     seconds = SHARE * budget
     forth, back = _pace(density, valid)
     scored = int(0.6 * seconds / (points + 2) / forth)
-    drawn = int(0.25 * seconds / (4 * back)) // LEAST_DRAWN * LEAST_DRAWN
+    drawn = int(0.25 * seconds / (5 * back)) // LEAST_DRAWN * LEAST_DRAWN
     return _Extent(
         scored=min(SCORED, max(LEAST_SCORED, scored)),
         drawn=min(DRAWN, max(LEAST_DRAWN, drawn)),
@@ -222,7 +226,7 @@ def _of_samples(
     rows = max(2, extent.drawn // showing.ACROSS)
     z = _noise(density, len(samples), seed)[:rows]
     drawn = showing.sheet(
-        "samples", "Samples", "Drawn by the density itself, none chosen.", samples.pixels, density.levels
+        "samples", "As they come", "Drawn by the density itself, none chosen.", samples.pixels, density.levels
     )
     return [drawn, showing.temperatures(density, z, None if context is None else context[:rows])]
 

@@ -57,9 +57,10 @@ def curve(f: PictureFindings) -> bytes:
                 axes.plot(*zip(*points, strict=True), color=colour, lw=1.6, marker=dot, ms=3, label=label)
                 shown += [bits for _, bits in points]
         known = sorted((a.bits.mean, a.name) for a in f.anchors if a.bits.mean is not None)[:3] if f.held_out else []
-        for level, anchor in known:
+        for place, (level, anchor) in enumerate(known):
             axes.axhline(level, color=INK, lw=0.8, ls=(0, (4, 3)))
-            axes.annotate(f"{tidy(anchor, 24)} ", (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+            right = (1 - 0.22 * place, level)  # one beside the other, as they may lie close
+            axes.annotate(tidy(anchor, 24), right, xycoords=("axes fraction", "data"), ha="right", va="bottom")
         _frame(axes, shown, [level for level, _ in known])
         axes.set_xlabel(name)
         axes.set_ylabel("bits per dimension")

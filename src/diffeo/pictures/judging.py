@@ -17,11 +17,13 @@ __all__ = ["judged", "with_error"]
 Trust = Literal["yes", "with care", "no"]
 
 FEW = 100  # pictures, of which a mean is known to a tenth of the spread between them
+FEWEST = 16  # samples, and held-out pictures, whose median distance says something
 CLEAR = 3.0  # standard errors
 LEVEL = 0.1  # bits per dimension, from which on a lead is one even where few pictures carry it
 GAP = 0.1  # bits per dimension between training and held-out pictures
 UNLIKE = 0.3  # bits per dimension between samples and held-out pictures
 NEAR = (0.1, 0.5)  # share of samples nearer to a training picture than 99 % of the held-out ones: care, no
+ASTRAY = 1.5  # times as far from training pictures as held-out pictures are, in the median
 SKIPPED = 0.01  # share of the steps
 
 
@@ -133,6 +135,10 @@ def _copies(f: PictureFindings) -> Iterator[_Reason]:
         yield _Reason("no" if c.closer > NEAR[1] else "with care", text, 6.0)
     else:
         yield _Reason("yes", "its samples are no copies of training pictures", 1.5)
+    if c.held_out_median and c.median > ASTRAY * c.held_out_median and min(c.samples, c.held_out) >= FEWEST:
+        times = c.median / c.held_out_median
+        far = f"its samples lie {times:.1f} times as far from training pictures as held-out pictures do"
+        yield _Reason("with care", far, 3.6)
 
 
 def _gap(f: PictureFindings) -> Iterator[_Reason]:

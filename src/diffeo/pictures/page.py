@@ -9,7 +9,7 @@ from typing import Any
 from diffeo.pictures import figures
 from diffeo.pictures.findings import Bits, PictureFindings
 from diffeo.pictures.judging import with_error
-from diffeo.report.figures import data_uri
+from diffeo.report.figures import DATA, SAMPLES, data_uri
 from diffeo.report.page import put, template
 from diffeo.report.prose import TRUST, rest_of
 from diffeo.report.words import counted, duration, plain
@@ -34,7 +34,7 @@ def render(findings: PictureFindings) -> str:
         trust=TRUST,
         rest=None if f.verdict is None else rest_of(f.verdict),
         summary=_summary(f),
-        colours={"data": "#7fa8cc", "samples": "#c2500a"},
+        colours={"data": DATA, "samples": SAMPLES},
         bits=_bits,
         tiny=_tiny,
         anchor_words=_ANCHORS,

@@ -167,8 +167,8 @@ def rebuilt(density: Quantized, x: Tensor, context: Tensor | None) -> Sheet:
     without = " Below, the noise of the finest levels is set to 0, the middle of it." if len(parts) > 1 else ""
     return sheet(
         "rebuilt",
-        "There and back",
-        f"Held-out pictures, and what their noise gives.{without}",
+        "Pictures from their noise",
+        f"Some of the scored pictures, and what their noise gives.{without}",
         pixels,
         density.levels,
         len(x),
