@@ -147,7 +147,9 @@ def _gap(f: PictureFindings) -> Iterator[_Reason]:
     gap = f.model.mean - f.train.mean
     error = ((f.model.error or 0.0) ** 2 + (f.train.error or 0.0) ** 2) ** 0.5
     if gap > max(GAP, CLEAR * error):
-        yield _Reason("with care", f"it explains training pictures {gap:.2f} bits better: it has learned them by heart", 4)
+        yield _Reason(
+            "with care", f"it explains training pictures {gap:.2f} bits better: it has learned them by heart", 4
+        )
     else:
         yield _Reason("yes", "held-out pictures are as probable as those of training", 1.0)
 

@@ -88,7 +88,16 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.plain, words.named, words.count, words.counted, words.nats, words.error, words.sentence, words.signed)
+    filters = (
+        words.plain,
+        words.named,
+        words.count,
+        words.counted,
+        words.nats,
+        words.error,
+        words.sentence,
+        words.signed,
+    )
     environment.filters |= {each.__name__: each for each in filters}
     return environment.get_template(name)
 
