@@ -1,5 +1,7 @@
 """Parameters laid end to end: steps against torch's own AdamW and clipping, steps that fail, whose memory is whose."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -106,3 +108,22 @@ def test_what_learns_from_nothing_stays_and_nothing_at_all_has_no_norm() -> None
     part.descend(RATE, part.norm().clamp(min=1.0), torch.tensor(0.0))
     assert torch.equal(module[2].weight, last)
     assert float(Part([]).norm()) == 0.0
+
+
+def test_adamax_is_that_of_torch() -> None:
+    """Step by step beside torch.optim.Adamax, and not moved at all by a step that failed."""
+    torch.manual_seed(0)
+    own = torch.nn.Parameter(torch.randn(7, dtype=torch.float64))
+    other = torch.nn.Parameter(own.detach().clone())
+    part = Part([(own, 1.0, 0.0)])
+    expected = torch.optim.Adamax([other], lr=0.02)
+    for step in range(30):
+        g = torch.randn(7, dtype=torch.float64) * (step % 5)
+        own.grad = g.clone() * math.nan if step % 7 == 3 else g.clone()
+        norm = part.norm()
+        failed = (~norm.isfinite()).float()
+        part.descend(0.02, torch.ones(()), failed, "adamax")
+        if step % 7 != 3:
+            other.grad = g
+            expected.step()
+        torch.testing.assert_close(own.detach(), other.detach(), rtol=1e-6, atol=1e-6)

@@ -40,6 +40,8 @@ __all__ = [
 
 FORMAT, FORMAT_VERSION = "diffeo-model", 1
 MODEL, RESUME = "model.json", "resume.json"
+SAMPLES = "samples"  # pictures drawn while a density of pictures is learned
+_SAMPLE = re.compile(r"step_\d{6,}\.png|\.step_\d{6,}\.png\.[0-9a-f]+\.part")
 LARGEST_JSON = 64 * 2**20
 LARGEST_WEIGHTS = 8 * 2**30
 OWN = ("sha256", "weights", "weights_bytes", "beside")  # what a record says of the files, besides what it records
@@ -81,13 +83,15 @@ def _refuse(folder: Path, overwrite: bool, resume: bool) -> None:
     if (folder / RESUME).exists() and not (overwrite or resume):
         raise ModelError(f"{folder} holds an interrupted run; go on with --resume, or start again with --overwrite")
     known = not folder.exists() or (folder / MODEL).exists() or (folder / RESUME).exists()
-    if not known and any(not _ours(other.name) for other in folder.iterdir()):
+    if not known and any(not _ours(other) for other in folder.iterdir()):
         raise ModelError(f"{folder} is a folder with other things in it; choose another name")
 
 
-def _ours(name: str) -> bool:
-    """Whether a file is left from a save that did not end."""
-    return bool(_HELD.fullmatch(name) or _UNFINISHED.fullmatch(name))
+def _ours(place: Path) -> bool:
+    """Whether this is left from a save that did not end, or from a fit that drew samples and has saved nothing yet."""
+    if place.name == SAMPLES and place.is_dir():
+        return all(_SAMPLE.fullmatch(other.name) for other in place.iterdir())
+    return bool(_HELD.fullmatch(place.name) or _UNFINISHED.fullmatch(place.name))
 
 
 def _reason(fault: Exception) -> str:

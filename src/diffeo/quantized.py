@@ -26,6 +26,7 @@ __all__ = ["POINTS", "Noise", "Quantized", "bits_per_dim", "cell_noise", "lattic
 
 POINTS = 16  # points of a cell at which a density is evaluated
 FINEST = 15  # bits of a place within a cell: with 8 of a grey level they fit into float32
+MOST_LEVELS = 256
 PIECE = 512  # pictures of which noise is made at a time where no gradients are wanted
 
 
@@ -97,7 +98,7 @@ class Quantized(Density):
     more: otherwise this were no bound. ``log_prob`` takes noise that is a function of the picture itself, so that it
     can be repeated and no row depends on another; ``objective``, for training, draws anew.
 
-    x is of whole numbers, uint8 or any other dtype, and so is what is sampled (uint8, where levels <= 256).
+    x is of whole numbers, uint8 or of any other dtype; what is sampled is uint8.
 
     >>> from diffeo.bases import Uniform
     >>> from diffeo.transforms import Chain
@@ -114,6 +115,8 @@ class Quantized(Density):
             raise ShapeError(f"flow: expected a Flow, got {shown(flow)}")
         self.flow, self.noise = flow, noise
         self.levels, self.points = whole("levels", levels, 2), whole("points", points)
+        if levels > MOST_LEVELS:
+            raise ShapeError(f"levels: expected {MOST_LEVELS} or fewer, got {levels}")
         self.event_shape, self.context_features = flow.event_shape, flow.context_features
         self.dimensions = math.prod(self.event_shape)
         self.register_buffer("like", torch.empty(0), persistent=False)
@@ -136,7 +139,7 @@ class Quantized(Density):
 
     def _at(self, x: Tensor, context: Tensor | None, place: "partial[Tensor] | None") -> Tensor:
         """log p(v) - log q(u | x) - D log levels, u by an even place in the cell, drawn if none is named."""
-        u = torch.rand_like(x) if place is None else place()
+        u = torch.rand_like(x).clamp_(max=1 - 0.5**FINEST) if place is None else place()  # less than a whole level
         cost = None
         if self.noise is not None:
             eps = torch.randn_like(x) if place is None else torch.special.ndtri(u)
@@ -174,7 +177,7 @@ class Quantized(Density):
         """The pictures [n, *event], of grey levels, in whose cells the noise z [n, *latent] comes out."""
         v = self.flow.from_latent(z, context).nan_to_num(0.5)
         levels = (v * self.levels).floor().clamp(0, self.levels - 1)
-        return levels.to(torch.uint8 if self.levels <= 256 else torch.int64)
+        return levels.to(torch.uint8)
 
     def _levels(self, x: Tensor) -> Tensor:
         """x, checked, in the dtype and on the device of the flow."""

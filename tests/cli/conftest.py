@@ -77,7 +77,10 @@ class FakeModel:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeModel]:
-    for name, member in (("model", {"Model": FakeModel}), ("training", {"Interrupted": Interrupted})):
+    for name, member in (
+        ("model", {"Model": FakeModel, "load": FakeModel.load}),
+        ("training", {"Interrupted": Interrupted}),
+    ):
         module = ModuleType(f"diffeo.{name}")
         vars(module).update(member)
         monkeypatch.setitem(sys.modules, f"diffeo.{name}", module)

@@ -7,14 +7,17 @@ hypothesis with any weights and the oddest numbers.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffeo import nets, scalars
+from diffeo import attention, nets, scalars
 from diffeo import transforms as T
 from diffeo.convnets import ConvNet
+from diffeo.picturenets import BottleneckResNet, GatedResNet
 from diffeo.transforms import Partition
+from diffeo.transforms.tokens import Split
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,11 @@ def pictures(split: T.pictures.Split, flip: bool) -> T.PictureCoupling:
     return coupled(split, (2, 4, 2), flip)
 
 
+def residual(net: type[BottleneckResNet] | type[GatedResNet], context: int, **choices: Any) -> T.PictureCoupling:
+    made = partial(net, width=8, blocks=1, context=context, **choices)
+    return T.PictureCoupling("checkerboard", scalars.affine(), made, (2, 4, 2))
+
+
 def glow(event: tuple[int, int, int]) -> T.Multiscale:
     """Two levels of two steps, with a prior for what leaves."""
 
@@ -161,6 +169,16 @@ def pairs(d: int) -> list[T.Transform]:
     halves = [Partition.halves(d) if i % 2 else Partition.halves(d).flip() for i in range(3)]
     exponential = scalars.affine(scale="exp")
     return [T.Inverse(T.Coupling(half, exponential, nets.ScaleAndShift(*half, (16, 16)))) for half in halves]
+
+
+def causal(tokens: int, features: int, last_first: bool = False, context: int = 0) -> T.TokenAutoregressive:
+    net = partial(attention.CausalTransformer, width=8, depth=2, heads=2, context=context)
+    return T.TokenAutoregressive(tokens, features, scalars.affine(), net, last_first)
+
+
+def among_tokens(grid: tuple[int, int], features: int, split: Split, context: int = 0) -> T.TokenCoupling:
+    net = partial(attention.Transformer, width=8, depth=2, heads=2, context=context)
+    return T.TokenCoupling(grid, features, split, scalars.affine(), net)
 
 
 TURNS = "z beyond half a turn is the same angle as one within"
@@ -219,6 +237,14 @@ CASES = [
     Case(
         "pictures, one convolution, context", lambda: coupled("alternate", (3, 2, 2), context=2, width=0), (3, 2, 2), 2
     ),
+    Case("pictures by a net of bottlenecks", lambda: residual(BottleneckResNet, 0, bottleneck=4), (2, 4, 2)),
+    Case(
+        "pictures by a net of bottlenecks, rescaled, context",
+        lambda: residual(BottleneckResNet, 2, bottleneck=4, zero_last=False, rescale=True),
+        (2, 4, 2),
+        2,
+    ),
+    Case("pictures by a gated net, context", lambda: residual(GatedResNet, 2, border=True), (2, 4, 2), 2),
     Case("levels of a picture", lambda: glow((1, 4, 4)), (1, 4, 4)),
     Case("over channels context", lambda: T.OverChannels(T.Planar(2, context=2)), (2, 2, 2), 2),
     Case("planar", lambda: T.Planar(3), (3,), scale=1.0),
@@ -280,6 +306,14 @@ CASES = [
     Case("sigmoidal autoregressive", lambda: autoregressive([1, 0, 2], scalars.sigmoidal(4)), (3,)),
     Case("autoregressive of many steps", lambda: autoregressive(order(20), scalars.affine()), (20,)),
     Case("bernstein autoregressive", lambda: autoregressive([1, 0], scalars.bernstein(6)), (2,)),
+    Case("patches", lambda: T.Patches(2, (2, 4, 2)), (2, 4, 2)),
+    Case("causal tokens", lambda: causal(3, 2), (3, 2)),
+    Case("causal tokens context", lambda: causal(2, 2, True, 2), (2, 2), 2),
+    Case("causal token", lambda: causal(1, 3), (1, 3)),
+    Case("token coupling", lambda: among_tokens((2, 2), 3, "channels"), (4, 3)),
+    Case("token coupling of one feature", lambda: among_tokens((1, 2), 1, "channels", 1), (2, 1), 1),
+    Case("token coupling of an odd checkerboard", lambda: among_tokens((3, 1), 2, "checkerboard"), (3, 2)),
+    Case("token coupling of rows context", lambda: among_tokens((2, 2), 1, "rows-flipped", 2), (4, 1), 2),
     Case("residual", lambda: T.Residual(3, (16, 16)), (3,)),
     Case("residual d=1 context", lambda: T.Residual(1, (16,), 2, 0.9), (1,), 2),
     Case("residual picture", lambda: T.Residual(4, (8, 8)), (1, 2, 2)),

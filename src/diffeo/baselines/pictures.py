@@ -78,7 +78,9 @@ class PixelHistogram:
         """
         rows = _rows(test, "test", len(self.bits))
         _check_levels(rows, self.bits.shape[1], "test")
-        return self.bits[np.arange(len(self.bits)), rows].mean(1)
+        places = np.arange(len(self.bits))
+        parts = (rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER))
+        return np.concatenate([self.bits[places, part].mean(1) for part in parts])
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ quadrature, distribution functions, draws. What is random starts from one seed; 
 that is right once in a million runs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,11 @@ from diffeo.processors import threads
 
 if TYPE_CHECKING:
     from diffeo.model import Model
+    from diffeo.pictures.model import PictureModel
 
 __all__ = ["Line", "Report", "check_lines", "check_model"]
 
-Group = Callable[[Subject], Iterator[Line]]
+Group = Callable[[Any], Iterator[Line]]  # of a Subject, or a PictureSubject
 GROUPS: tuple[tuple[str, Group], ...] = (
     ("numbers and noise come back", returns),
     ("finite far out", far_out),
@@ -41,8 +42,9 @@ GROUPS: tuple[tuple[str, Group], ...] = (
 )
 
 
-def check_model(model: "Model", data: Any = None, seed: int = 0) -> Report:
-    """Check a model on rows of a frame, an array or a file (at most 1000), or on rows that it draws itself.
+def check_model(model: "Model | PictureModel", data: Any = None, seed: int = 0) -> Report:
+    """Check a model on rows of a frame, an array or a file (at most 1000), or on rows that it draws itself; one of
+    pictures on at most 64 of them.
 
     Nothing is raised because a property fails: the report says which, by how much and where. Raises DataError where
     the data does not fit the model's schema, or has no row without a missing cell.
@@ -55,18 +57,28 @@ def check_model(model: "Model", data: Any = None, seed: int = 0) -> Report:
     return Report(tuple(check_lines(model, data, seed)))
 
 
-def check_lines(model: "Model", data: Any = None, seed: int = 0) -> Iterator[Line]:
+def check_lines(model: "Model | PictureModel", data: Any = None, seed: int = 0) -> Iterator[Line]:
     """The lines of `check_model`, a group at a time as they are found."""
+    start, groups = _kind(model)
     try:
         with _apart(seed):
-            subject = Subject.of(model, data, seed)
+            subject = start(model, data, seed)
     except DiffeoError as fault:
         if data is not None:
             raise
         yield broken("draws can be read again", fault)
         return
-    for name, group in GROUPS:
+    for name, group in groups:
         yield from _found(subject, name, group)
+
+
+def _kind(model: "Model | PictureModel") -> tuple[Callable[..., Any], Sequence[tuple[str, Group]]]:
+    """What a check of this model is made on, and its groups."""
+    if getattr(model.card, "kind", None) == "pictures":
+        from diffeo.check import pictures
+
+        return pictures.PictureSubject.of, pictures.GROUPS
+    return Subject.of, GROUPS
 
 
 @contextmanager
@@ -77,7 +89,7 @@ def _apart(seed: int) -> Iterator[None]:
         yield
 
 
-def _found(subject: Subject, name: str, group: Group) -> list[Line]:
+def _found(subject: Any, name: str, group: Group) -> list[Line]:
     """The lines of a group; a model that refuses what it must take fails under the name of the group."""
     lines: list[Line] = []
     with _apart(subject.seed):

@@ -14,9 +14,10 @@ from diffeo.errors import DiffeoError
 from diffeo.version import __version__
 
 COMMANDS = {
-    "fit": "Learn the density of a table.",
-    "score": "Log-density of each row.",
-    "sample": "Draw new rows.",
+    "fit": "Learn the density of a table, or of pictures.",
+    "score": "Log-density of each row, or picture.",
+    "sample": "Draw new rows, or pictures.",
+    "interpolate": "The pictures between two.",
     "report": "One page: is this density to be trusted?",
     "check": "Is it a density, and do its parts belong together?",
     "study": "The founding experiments, with figures and findings.",
@@ -133,9 +134,9 @@ def _close_stdout() -> None:
     help="""\b
 Example: diffeo fit stars -o model && diffeo sample model -n 5
 
-diffeo learns the exact probability density of a table and puts it to use. Results go to stdout, all else to
-stderr; - is stdin or stdout. DATA is a file (.csv, .tsv, .jsonl, also .gz; .parquet, .arrow, .feather, .npy,
-.npz) or the name of an embedded data set.
+diffeo learns the exact probability density of a table, or of pictures, and puts it to use. Results go to stdout,
+all else to stderr; - is stdin or stdout. DATA is a file (.csv, .tsv, .jsonl, also .gz; .parquet, .arrow, .feather,
+.npy, .npz), a folder of pictures, or the name of a data set.
 
 Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong input, 3 an optional package is missing, 130
 interrupted.""",

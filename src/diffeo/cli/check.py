@@ -18,17 +18,17 @@ def command(model: str, data: str | None, seed: int, as_json: bool) -> None:
 
     Is this really a density, and do its sampler, inverse and log-density belong together? A line a property: ok,
     FAIL or skipped (and why); the largest error, what it may be, and where it was. Tried on 1000 rows of DATA, or
-    on rows drawn from the model, against autograd, quadrature, distribution functions and draws.
+    64 pictures, or on some drawn from the model, against autograd, quadrature, distribution functions and draws.
 
-    Exit code 0 if all hold, 1 if one fails. A model that is right fails each of the five lines that are statistical
-    once in a million seeds. With --json one object on stdout: ok, and properties, each with name, outcome, error,
-    tolerance, place and reason.
+    Exit code 0 if all hold, 1 if one fails. A model that is right fails each of the lines that are statistical (five;
+    one of pictures) once in a million seeds. With --json one object on stdout: ok, and properties, each with name,
+    outcome, error, tolerance, place and reason.
     """
     from diffeo.check import check_lines
-    from diffeo.model import Model
+    from diffeo.model import load
 
     lines = []
-    for line in check_lines(Model.load(model), data, seed):
+    for line in check_lines(load(model), data, seed):
         lines.append(line)
         if not as_json:
             click.echo(printable(line))

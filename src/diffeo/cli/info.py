@@ -13,12 +13,12 @@ def command(model: str, as_json: bool) -> None:
     """\b
     Example: diffeo info model
 
-    Say what a model is: its columns and their kinds, the recipe, the data it was fitted on, the figures on rows held
-    out.
+    Say what a model is: its columns and their kinds, or the size of its pictures; the recipe, the data it was fitted
+    on, the figures on what was held out.
     """
-    from diffeo.model import Model
+    from diffeo.model import load
 
-    loaded = Model.load(model)
+    loaded = load(model)
     if as_json:
         echo_json(path=model, recipe=loaded.card.recipe, card=loaded.card.model_dump(mode="json"))
     else:

@@ -29,12 +29,16 @@ def line(record: dict[str, Any]) -> str:
 
     >>> line({"epoch": 2.0, "train": -1.25, "valid": None, "rows_per_second": 12000.0, "seconds_left": 75})
     'epoch 2, train -1.250 nats/row, 12,000 rows/s, 1 min 15 s left'
+    >>> line({"epoch": 2.0, "train": -90.0, "train_bits": 4.125, "valid_bits": 4.5, "rows_per_second": 99.5})
+    'epoch 2, train 4.125 valid 4.500 bits/dim, 100 pictures/s'
     """
     known = {name: value for name, value in record.items() if value is not None}
     parts = [f"epoch {known['epoch']:.3g}"] if "epoch" in known else []
-    fits = " ".join(f"{word} {known[word]:.3f}" for word in ("train", "valid") if word in known)
-    parts += [f"{fits} nats/row"] if fits else []
-    parts += [f"{known['rows_per_second']:,.0f} rows/s"] if known.get("rows_per_second") else []
+    bits = "train_bits" in known or "valid_bits" in known
+    end, unit, rows = ("_bits", "bits/dim", "pictures/s") if bits else ("", "nats/row", "rows/s")
+    fits = " ".join(f"{word} {known[word + end]:.3f}" for word in ("train", "valid") if word + end in known)
+    parts += [f"{fits} {unit}"] if fits else []
+    parts += [f"{known['rows_per_second']:,.0f} {rows}"] if known.get("rows_per_second") else []
     parts += [f"{clock(known['seconds_left'])} left"] if known.get("seconds_left") else []
     return ", ".join(parts)
 

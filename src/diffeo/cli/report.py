@@ -2,7 +2,7 @@
 
 import click
 
-from diffeo.cli.options import threads_option
+from diffeo.cli.options import of_pictures, refuse_for_pictures, threads_option
 
 
 @click.command()
@@ -10,14 +10,23 @@ from diffeo.cli.options import threads_option
 @click.argument("data", required=False)
 @click.option("--rows", is_flag=True, help="with DATA: also print the values of its most and least likely rows")
 @threads_option
-def command(model: str, data: str | None, rows: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, model: str, data: str | None, rows: bool) -> None:
     """\b
     Example: diffeo report model
 
     Write one self-contained HTML page into the folder MODEL and print its path: whether to trust the density and why,
     how good it is on rows held out and whether it is right, samples beside the data, and the numbers of its most and
     least likely rows. With DATA the page is about these rows. All figures are in report.json beside it.
-    """
-    from diffeo.model import Model
 
-    click.echo(Model.load(model).report(data, rows=rows))
+    Of a model of pictures: bits per dimension of pictures held out, or of DATA, beside those of simpler models and of
+    zlib; samples, and the training pictures that are nearest to them.
+    """
+    from diffeo.model import load
+
+    loaded = load(model)
+    if of_pictures(loaded):
+        refuse_for_pictures(ctx, "rows")
+        click.echo(loaded.report(data))
+    else:
+        click.echo(loaded.report(data, rows=rows))

@@ -8,6 +8,17 @@ from diffeo.kernels.affine import moved_by_line
 from diffeo.kernels.dense import linear, perceptron
 from diffeo.kernels.fused import slopes_again
 from diffeo.kernels.library import VARIABLE, in_use
+from diffeo.kernels.rows import linear_rows
 from diffeo.kernels.spline import fits, fused
 
-__all__ = ["VARIABLE", "fits", "fused", "in_use", "linear", "moved_by_line", "perceptron", "slopes_again"]
+__all__ = [
+    "VARIABLE",
+    "fits",
+    "fused",
+    "in_use",
+    "linear",
+    "linear_rows",
+    "moved_by_line",
+    "perceptron",
+    "slopes_again",
+]

@@ -35,7 +35,7 @@ from diffeo.version import __version__
 
 __all__ = ["PictureModel"]
 
-FINDINGS, HISTORY, SAMPLES = "findings.json", "history.jsonl", "samples"
+FINDINGS, HISTORY = "findings.json", "history.jsonl"
 POINTS = 4  # draws of the bound that is quoted
 RANKED = 2000  # training pictures that scores are ranked among
 DRAWN = 64  # pictures drawn at a time
@@ -142,7 +142,8 @@ class PictureModel:
         density, state = fitted.density, fitted.state
         some = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(material.train))[:RANKED]))
         context = None if material.train_context is None else material.train_context[some]
-        ranked = density.log_prob(material.train[some], context, 1).double().numpy()
+        with torch.no_grad():
+            ranked = density.log_prob(material.train[some], context, 1).double().numpy()
         if not np.isfinite(ranked).any():
             raise ModelError("the log-probabilities of training pictures are not finite; fit with a smaller rate")
         facts = {
@@ -416,7 +417,7 @@ class _Shots:
     """Grids of samples during training, written into the model's folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / SAMPLES
+        self.folder = folder / artefact.SAMPLES
 
     def __call__(self, step: int, pixels: np.ndarray) -> None:
         with suppress(OSError):

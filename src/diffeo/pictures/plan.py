@@ -15,7 +15,7 @@ class PicturePlan(Config):
 
     recipe: str = Field(description="the architecture")
     event: tuple[int, int, int] = Field(description="channels, height, width")
-    grays: int = Field(256, ge=2, le=65536, description="grey levels")
+    grays: int = Field(256, ge=2, le=256, description="grey levels")
     classes: int = Field(0, ge=0, le=10_000, description="classes that the density is conditioned on; 0: none")
     alpha: float = Field(
         0.0, ge=0, lt=1, description="pixels v in (0, 1) go to logit(alpha/2 + (1 - alpha) v); 0: 2v-1"

@@ -2,6 +2,7 @@
 
 from diffeo.transforms.autoregressive import Autoregressive
 from diffeo.transforms.base import Chain, Inverse, Transform
+from diffeo.transforms.causal import TokenAutoregressive
 from diffeo.transforms.channels import OverChannels
 from diffeo.transforms.continuous import Continuous
 from diffeo.transforms.conv import Conv1x1
@@ -12,12 +13,14 @@ from diffeo.transforms.fixed import Asinh, Flip, Log, Logit, Permute, Standardiz
 from diffeo.transforms.linear import LU, ActNorm, Linear
 from diffeo.transforms.multiscale import Multiscale
 from diffeo.transforms.orthogonal import Orthogonal
+from diffeo.transforms.patches import Patches
 from diffeo.transforms.pictures import PictureCoupling
 from diffeo.transforms.planar import Planar, Radial
 from diffeo.transforms.residual import Residual
 from diffeo.transforms.squeeze import Squeeze
 from diffeo.transforms.stacked import Stacked, chained
 from diffeo.transforms.sylvester import Sylvester
+from diffeo.transforms.tokens import TokenCoupling
 
 __all__ = [
     "LU",
@@ -39,6 +42,7 @@ __all__ = [
     "Orthogonal",
     "OverChannels",
     "Partition",
+    "Patches",
     "Permute",
     "PictureCoupling",
     "Planar",
@@ -48,6 +52,8 @@ __all__ = [
     "Stacked",
     "Standardize",
     "Sylvester",
+    "TokenAutoregressive",
+    "TokenCoupling",
     "Transform",
     "chained",
 ]

@@ -1,5 +1,7 @@
 """One picture from the bytes of a file: decoded by Pillow, made upright, cropped, resized, or refused in one line."""
 
+import functools
+import importlib
 import io
 import struct
 import warnings
@@ -21,7 +23,7 @@ __all__ = ["SUFFIXES", "Head", "Wanted", "decode", "head", "quiet", "refit"]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 MOST_PIXELS = 1 << 26  # of one file; a larger one is taken for a decompression bomb
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "TIFF")
+_FORMATS = ("Png", "Jpeg", "Bmp", "Gif", "WebP", "Tiff")
 _TURNED = ("JPEG", "MPO", "WEBP", "TIFF")  # those whose orientation is known without decoding
 _ORIENTATION = 274
 _DEEP = ("L", "LA", "I", "RGB", "RGBA", "RGBX", "CMYK")  # with 16 bits each; "BGR;16" is 16 bits for all three
@@ -80,13 +82,23 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read, no others being tried, as far as this build of it has them."""
+    from PIL import Image
+
+    for name in _FORMATS:
+        importlib.import_module(f"PIL.{name}ImagePlugin")
+    return tuple(name.upper() for name in _FORMATS if name.upper() in Image.OPEN)
+
+
 @contextmanager
 def _opened(name: str, data: Path | bytes) -> Iterator["Image"]:
     """The picture of a file or of its bytes; whatever goes wrong inside is a DataError that names it."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats()) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise _bomb(name, width * height)

@@ -133,8 +133,8 @@ def _check_memory(shape: tuple[int, ...], where: str) -> None:
         return
     if bytes_wanted > there // 2:
         raise DataError(
-            f"{where}: {shape[0]} pictures of {shape[3]}x{shape[2]} take {bytes_wanted / 2**30:.0f} GiB, more than half "
-            "of this machine's memory; say --size to make them smaller"
+            f"{where}: {shape[0]} pictures of {shape[3]}x{shape[2]} take {bytes_wanted / 2**30:.0f} GiB, more than "
+            "half of this machine's memory; say --size to make them smaller"
         )
 
 

@@ -14,7 +14,7 @@ from diffeo.data.arrow import one_line
 from diffeo.data.pictures.record import CHANNELS
 from diffeo.errors import DataError, whole
 
-__all__ = ["grid", "png_bytes", "write_folder", "write_png"]
+__all__ = ["grid", "png_bytes", "write_bytes", "write_folder", "write_png"]
 
 _PAPER = 255  # between the pictures of a grid
 
@@ -85,10 +85,12 @@ def write_png(path: str | Path, pixels: np.ndarray, *, grays: int = 256, overwri
         raise DataError(f"{path}: exists already; name another file, or say --overwrite")
     if not path.parent.is_dir():
         raise DataError(f"{path}: there is no folder {str(path.parent)!r}; make it first")
-    _replace(path, data)
+    write_bytes(path, data)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file beside its name and rename it when it is complete; DataError where that cannot be done."""
+    path = Path(path)
     part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         try:
@@ -123,7 +125,7 @@ def write_folder(
         if not overwrite:
             raise DataError(f"{folder}: has files already; name another folder, or say --overwrite")
         for name, picture in zip(names, pixels, strict=True):
-            _replace(folder / name, png_bytes(picture, grays))
+            write_bytes(folder / name, png_bytes(picture, grays))
         for path in folder.iterdir():
             if re.fullmatch(re.escape(stem) + r"-\d+\.png", path.name) and path.name not in names:
                 path.unlink()
