@@ -74,19 +74,19 @@ RECIPES = {
     "tarflow-28": Recipe(
         tarflow,
         "TarFlow",
-        {"patch": 4, "steps": 4, "depth": 4, "width": 128, "heads": 2},
+        {"patch": 4, "alpha": 1e-4, "steps": 4, "depth": 4, "width": 128, "heads": 2},
         _TRANSFORMER,
     ),
     "tarflow-32": Recipe(
         tarflow,
         "TarFlow, large",
-        {"patch": 2, "steps": 8, "depth": 4, "width": 384, "heads": 6, "memory": "checkpoint"},
+        {"patch": 2, "alpha": 1e-4, "steps": 8, "depth": 4, "width": 384, "heads": 6, "memory": "checkpoint"},
         {**_TRANSFORMER, "learning_rate": 3e-4},
     ),
     "jet-32": Recipe(
         jet,
         "Jet",
-        {"patch": 4, "steps": 32, "depth": 2, "width": 256, "heads": 4, "memory": "checkpoint"},
+        {"patch": 4, "alpha": 1e-4, "steps": 32, "depth": 2, "width": 256, "heads": 4, "memory": "checkpoint"},
         {**_TRANSFORMER, "learning_rate": 3e-4},
     ),
 }
