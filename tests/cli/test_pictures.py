@@ -1,4 +1,4 @@
-"""Pictures by commands: digits fitted, scored, drawn, interpolated, reported and checked; what does not fit is named."""
+"""Pictures by commands: digits fitted, scored, drawn, interpolated, reported, checked; what does not fit is named."""
 
 import json
 import re
@@ -328,4 +328,4 @@ def test_data_lists_and_writes_pictures(tmp_path: Path) -> None:
     lines = done_by("data", "digits8:test").stdout.splitlines()
     assert (len(lines), lines[0].count(","), lines[1].split(",")[-1]) == (298, 64, "1")
     assert done_by("data", "digits8:test", "-o", tmp_path / "folder").exit_code == 0
-    assert len(read_pictures(tmp_path / "folder")) == 298  # the grid is the last
+    assert len(read_pictures(tmp_path / "folder")) == 297  # without the grid

@@ -10,8 +10,10 @@ from diffeo.data.pictures.decode import SUFFIXES, Wanted
 from diffeo.data.source import faults
 from diffeo.errors import DataError
 
-__all__ = ["CELEBA", "Folder", "celeba", "has_files", "of_folder"]
+__all__ = ["CELEBA", "GRID", "Folder", "celeba", "has_files", "of_folder"]
 
+GRID = "grid.png"  # of all samples, beside them
+_SAMPLE = re.compile(r"sample-0*1\.png")
 CELEBA = Wanted(size=32, crop=148)  # the middle of 178x218 pixels, as the papers cut it
 _PARTS = {"train": "0", "valid": "1", "val": "1", "test": "2"}
 _NAMED_PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
@@ -37,7 +39,7 @@ def _walk(folder: Path, others: list[str]):  # type: ignore[no-untyped-def]
         for name in sorted(files):
             if name.startswith("."):
                 continue
-            if Path(name).suffix.lower() in SUFFIXES:
+            if Path(name).suffix.lower() in SUFFIXES and not (name == GRID and any(map(_SAMPLE.fullmatch, files))):
                 yield Path(root, name)
             else:
                 others.append(str(Path(root, name).relative_to(folder)))
@@ -47,8 +49,8 @@ def of_folder(folder: Path, part: str | None, labelled: bool, say: Callable[[str
     """The pictures below a folder, or below its sub-folder `part`; without a part, below `train` where it has parts.
 
     With `labelled` the class of a picture is the first folder on its way. Hidden files are passed over, and so are
-    files whose names are not those of pictures, of which `say` is told. Raises DataError where there are no pictures,
-    no such part, or with `labelled` a picture in no sub-folder.
+    files whose names are not those of pictures and the grid beside samples, of which `say` is told. Raises DataError
+    where there are no pictures, no such part, or with `labelled` a picture in no sub-folder.
     """
     with faults(str(folder)):
         below = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}

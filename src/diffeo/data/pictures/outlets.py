@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
+from diffeo.data.pictures.folders import GRID
 from diffeo.data.pictures.sinks import grid, write_bytes, write_folder, write_png
 from diffeo.errors import DataError
 
-__all__ = ["GRID", "Outlet", "outlet", "write_pictures"]
+__all__ = ["Outlet", "outlet", "write_pictures"]
 
-GRID = "grid.png"  # beside the pictures of a folder
 Outlet = Literal["folder", "grid", "array"]
 
 
