@@ -48,7 +48,7 @@ def test_a_loaded_model_is_the_saved_one(saved: Path) -> None:
     assert one.sample(2).dtype == np.uint8
     np.testing.assert_allclose(one.bits_per_dim(x), -one.log_prob(x) / (64 * math.log(2)))
     assert "glow-small fitted on digits8" in repr(one)
-    with pytest.raises(ModelError, match="holds a model of pictures; load it by diffeo.load"):
+    with pytest.raises(ModelError, match=r"holds a model of pictures; load it by diffeo\.load"):
         diffeo.Model.load(saved)
 
 
@@ -94,8 +94,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         PictureModel.fit(digits(), config=config, out=tmp_path / "m", progress=stop_once)
     assert (tmp_path / "m" / "resume.json").exists()
+    other = config.model_copy(update={"hidden": 16})
     with pytest.raises(ModelError, match="hidden"):
-        other = config.model_copy(update={"hidden": 16})
         PictureModel.fit(digits(), config=other, out=tmp_path / "m", resume=True)
     model = PictureModel.fit(digits(), config=config, out=tmp_path / "m", resume=True)
     assert np.array_equal(model.log_prob(digits()), expected.log_prob(digits()))
@@ -150,7 +150,7 @@ def test_bad_input_is_one_line(saved: Path) -> None:
     assert "\n" not in str(fault.value)
     with pytest.raises(DataError, match="n: expected a number of pictures"):
         model.sample(0)
-    with pytest.raises(DataError, match="grey levels 0..16"):
+    with pytest.raises(DataError, match=r"grey levels 0\.\.16"):
         model.log_prob(np.full((2, 8, 8), 40, np.uint8))
     with pytest.raises(DataError, match="two pictures or more"):
         PictureModel.fit(digits().take([0]))
