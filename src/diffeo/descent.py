@@ -18,7 +18,7 @@ __all__ = ["Optimizer", "Part", "Vector"]
 
 Optimizer = Literal["adamw", "adamax"]
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+BETA, BETA2, EPSILON = 0.9, 0.999, 1e-8
 KEPT = ("weight", "average", "best", "exp_avg", "exp_avg_sq", "step")
 
 
@@ -50,10 +50,13 @@ class Vector:
         torch.cat(found, out=self.gradient)
 
     @torch.no_grad()
-    def descend(self, rate: float, shrink: Tensor, failed: Tensor, optimizer: Optimizer = "adamw") -> None:
-        """One step by the gradient divided by `shrink`; nothing where `failed` is 1."""
+    def descend(
+        self, rate: float, shrink: Tensor, failed: Tensor, optimizer: Optimizer = "adamw", beta2: float = BETA2
+    ) -> None:
+        """One step by the gradient divided by `shrink`; nothing where `failed` is 1. `beta2`: what is kept of the
+        second moment in a step."""
         if optimizer == "adamax":
-            self._adamax(rate * self.rate, shrink, failed)
+            self._adamax(rate * self.rate, shrink, failed, beta2)
             return
         adamw(
             [self.weight],
@@ -66,23 +69,23 @@ class Vector:
             grad_scale=shrink,
             found_inf=failed,
             amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
+            beta1=BETA,
+            beta2=beta2,
             lr=rate * self.rate,
             weight_decay=self.decay,
             eps=EPSILON,
             maximize=False,
         )
 
-    def _adamax(self, rate: float, shrink: Tensor, failed: Tensor) -> None:
+    def _adamax(self, rate: float, shrink: Tensor, failed: Tensor, beta2: float) -> None:
         """Adamax: the second moment is the largest gradient of late, so one odd batch shortens steps for long."""
         counts = 1 - failed.to(self.weight.dtype)
         g = torch.where(failed > 0, 0.0, self.gradient / shrink.to(self.weight.dtype))
         self.step += counts
-        self.exp_avg.lerp_(g, (1 - BETAS[0]) * counts)
-        self.exp_avg_sq.mul_(1 - (1 - BETAS[1]) * counts).clamp_(min=EPSILON)
+        self.exp_avg.lerp_(g, (1 - BETA) * counts)
+        self.exp_avg_sq.mul_(1 - (1 - beta2) * counts).clamp_(min=EPSILON)
         torch.maximum(self.exp_avg_sq, g.abs_(), out=self.exp_avg_sq)
-        share = counts * rate / (1 - BETAS[0] ** self.step.clamp(min=1))
+        share = counts * rate / (1 - BETA ** self.step.clamp(min=1))
         self.weight.mul_(1 - counts * rate * self.decay)
         self.weight.sub_(self.exp_avg / self.exp_avg_sq * share)
 
@@ -103,9 +106,11 @@ class Part:
         norms = [torch.linalg.vector_norm(one.gradient).float() for one in self.vectors]
         return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
-    def descend(self, rate: float, shrink: Tensor, failed: Tensor, optimizer: Optimizer = "adamw") -> None:
+    def descend(
+        self, rate: float, shrink: Tensor, failed: Tensor, optimizer: Optimizer = "adamw", beta2: float = BETA2
+    ) -> None:
         for one in self.vectors:
-            one.descend(rate, shrink, failed, optimizer)
+            one.descend(rate, shrink, failed, optimizer, beta2)
 
     def approach(self, share: Tensor) -> None:
         """Move the averages towards the weights by a share."""

@@ -36,6 +36,7 @@ class Settings(Config):
     """How to train."""
 
     optimizer: Optimizer = Field("adamw", description="adamw, or adamax, which pictures are often trained by")
+    beta2: float = Field(0.999, ge=0, lt=1, description="what is kept of the gradients' second moment in a step")
     batch_size: int = Field(512, ge=1, description="rows a step")
     learning_rate: float = Field(1e-2, gt=0, description="highest learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled decay of the networks' weights, a step at rate 1")
@@ -163,7 +164,7 @@ class _Run:
         decay = min(self.settings.averaging, (1 + state.step) / (10 + state.step))
         share = (1 - failed) * (1 - decay)
         for part, own in zip(self.parts, shrink, strict=True):
-            part.descend(rate, own, failed, self.settings.optimizer)
+            part.descend(rate, own, failed, self.settings.optimizer, self.settings.beta2)
             part.approach(share)
 
     def look(self) -> bool:

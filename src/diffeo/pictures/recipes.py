@@ -42,7 +42,7 @@ _GLOW = {
     "averaging": 0.999,
 }
 _RESIDUAL = {**_GLOW, "learning_rate": 1e-3}
-_TRANSFORMER = {**_GLOW, "learning_rate": 1e-3, "weight_decay": 1e-4, "clip": 10.0}
+_TRANSFORMER = {**_GLOW, "beta2": 0.95, "learning_rate": 1e-3, "weight_decay": 1e-4, "clip": 10.0}
 
 RECIPES = {
     "glow-small": Recipe(glow, "Glow, small", {"levels": 2, "steps": 8, "width": 64, "alpha": 1e-4}, _GLOW),

@@ -149,7 +149,7 @@ class Chain(Transform):
 
 
 class Inverse(Transform):
-    """The same stairs the other way: forward and inverse exchanged."""
+    """The same stairs the other way, forward and inverse exchanged, of a transform that keeps the shape of events."""
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
@@ -165,3 +165,4 @@ class Inverse(Transform):
 
     def check_event(self, event: tuple[int, ...]) -> None:
         self.transform.check_event(event)
+        fits(self, self.transform.event_after(event) == event, "the shape that comes out (no squeezes, levels)", event)
