@@ -43,7 +43,8 @@ def judged(findings: PictureFindings) -> Verdict:
     trust: Trust = "no" if no else "with care" if care else "yes"
     start = {"yes": "Trust it", "with care": "Trust it with care", "no": "Do not trust it"}[trust]
     but = no or care
-    sentence = f"{start}: {score}; but {'; '.join(but[:3])}." if but else f"{start}: {score}; {'; '.join(yes[:3])}."
+    turn = "but " if but and _leads(findings) else ""
+    sentence = f"{start}: {score}; {turn}{'; '.join((but or yes)[:3])}."
     return Verdict(trust=trust, sentence=sentence, reasons=(*no, *care, *yes))
 
 
@@ -68,6 +69,12 @@ def _score(f: PictureFindings) -> str:
         return said
     way = "below" if best.ahead.mean >= 0 else "above"
     return f"{said}, {abs(best.ahead.mean):.2f} {way} the best of {len(f.anchors)} simple measures ({best.name})"
+
+
+def _leads(f: PictureFindings) -> bool:
+    """Whether the figure speaks for the density."""
+    best = _best(f)
+    return f.model.mean is not None and (best is None or (best.ahead.mean or 0.0) >= 0)
 
 
 def _best(f: PictureFindings) -> Anchor | None:

@@ -19,6 +19,7 @@ __all__ = ["TEMPERATURES", "back", "extremes", "great_circle", "rebuilt", "sheet
 TEMPERATURES = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 ACROSS = 8
 TOGETHER = 64
+_SMALL = 20  # pixels of a picture, beside which a wide gap would be too much
 _WIDEST = 576  # pixels of a page
 
 
@@ -34,7 +35,7 @@ def sheet(
     above: Sequence[str] = (),
 ) -> Sheet:
     """Pictures uint8 [n, C, H, W] as one PNG for a page."""
-    picture = grid(pixels, columns, gap=2, grays=grays)
+    picture = grid(pixels, columns, gap=1 if pixels.shape[-1] < _SMALL else 2, grays=grays)
     height, width = picture.shape[:2]
     return Sheet(
         name=name,
