@@ -349,6 +349,9 @@ def _record(run: _Run, valid: list[float], began: float, progress: float, budget
     seconds = time.monotonic() - began
     state.seconds = seconds
     left = max(0.0, seconds * (1 - progress) / progress) if progress > 0 else (budget or 0.0)
+    if budget is not None and run.settings.schedule is None:
+        left = min(left, max(0.0, budget - seconds))
+        progress = max(progress, seconds / budget)
     record = {
         "stage": "training",
         "epoch": state.step / run.per_epoch,

@@ -147,7 +147,9 @@ def _gap(f: PictureFindings) -> Iterator[_Reason]:
     gap = f.model.mean - f.train.mean
     error = ((f.model.error or 0.0) ** 2 + (f.train.error or 0.0) ** 2) ** 0.5
     if gap > max(GAP, CLEAR * error):
-        yield _Reason("with care", f"it explains training pictures {gap:.2f} bits better: it has learned them by heart", 4)
+        yield _Reason(
+            "with care", f"it explains training pictures {gap:.2f} bits better, having learned them by heart", 4
+        )
     else:
         yield _Reason("yes", "held-out pictures are as probable as those of training", 1.0)
 
@@ -172,11 +174,12 @@ def _typical(f: PictureFindings) -> Iterator[_Reason]:
 
 
 def _latents(f: PictureFindings) -> Iterator[_Reason]:
+    whose = "held-out pictures" if f.held_out else "these pictures"
     off = [f"{level.name} ({', '.join(level.words)})" for level in f.latents if level.words]
     if off:
-        yield _Reason("with care", f"the noise of held-out pictures is not normal in {listed(off, 3, 90)}", 3.0)
+        yield _Reason("with care", f"the noise of {whose} is not normal in {listed(off, 3, 90)}", 3.0)
     elif f.latents:
-        yield _Reason("yes", "the noise of held-out pictures is about normal", 0.8)
+        yield _Reason("yes", f"the noise of {whose} is about normal", 0.8)
 
 
 def _steps(f: PictureFindings) -> Iterator[_Reason]:

@@ -55,7 +55,7 @@ def noise_of(density: Quantized, x: Tensor, context: Tensor | None) -> Tensor:
     x = x.to(density.like)
     u = cell_noise(x)
     if density.noise is not None:
-        u, _ = density.noise.from_noise(torch.special.ndtri(u), x)
+        u, _ = density.noise.from_noise(torch.special.ndtri(u), x)  # type: ignore[operator]
     return density.flow.to_latent((x + u) / density.levels, context)
 
 

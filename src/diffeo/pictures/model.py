@@ -108,7 +108,7 @@ class PictureModel:
             material, fingerprint, parts = _parted(pictures, held, config)
             earlier = go_on(folder, config, fingerprint, PicturePlan) if resume and folder is not None else None
             repeat = None if schedule is None else repeated(Path(schedule), config, fingerprint, PicturePlan)
-            shot = None if folder is None else _Shots(folder)
+            shot = None if folder is None else _Shots(folder, pictures.grays)
             try:
                 fitted = fit_pictures(
                     material, config, lambda: _for_training(clock), report, stopped, shot, earlier, repeat
@@ -416,13 +416,13 @@ class PictureModel:
 class _Shots:
     """Grids of samples during training, written into the model's folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / artefact.SAMPLES
+    def __init__(self, folder: Path, grays: int) -> None:
+        self.folder, self.grays = folder / artefact.SAMPLES, grays
 
     def __call__(self, step: int, pixels: np.ndarray) -> None:
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_png(self.folder / f"step_{step:06d}.png", grid(pixels), overwrite=True)
+            write_png(self.folder / f"step_{step:06d}.png", grid(pixels, grays=self.grays), overwrite=True)
 
 
 def _read(

@@ -74,7 +74,8 @@ def _tiny(value: float | None) -> str:
 def _summary(f: PictureFindings) -> str:
     given = f", given one of {len(f.classes)} classes" if f.conditional else ""
     scored = "were held out" if f.held_out else f"of {f.scored_source} are looked at here"
-    said = f"The recipe {f.recipe} was fitted to {counted(f.rows_train, 'picture')} of {f.source}{given}; {f.rows_valid:,} {scored}"
+    fitted = f"The recipe {f.recipe} was fitted to {counted(f.rows_train, 'picture')} of {f.source}{given}"
+    said = f"{fitted}; {f.rows_valid:,} {scored}"
     return f"{said}, of which {f.model.n:,} were scored." if f.model.n < f.rows_valid else f"{said}."
 
 

@@ -67,8 +67,8 @@ def temperatures(density: Quantized, z: Tensor, context: Tensor | None) -> Sheet
     return sheet(
         "temperatures",
         "Cooler noise",
-        f"{rows} draws, each with its noise multiplied by the temperature above. At 0 all are the picture in the middle "
-        "of the noise; lower ones are calmer, and no longer draws of this density.",
+        f"{rows} draws, each with its noise multiplied by the temperature above. At 0 all are the picture in the "
+        "middle of the noise; lower ones are calmer, and no longer draws of this density.",
         back(density, scaled, given),
         density.levels,
         len(TEMPERATURES),

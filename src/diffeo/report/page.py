@@ -88,8 +88,8 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.plain, words.named, words.count, words.counted, words.nats, words.error, words.sentence, words.signed)
-    environment.filters |= {each.__name__: each for each in filters}
+    names = ("plain", "named", "count", "counted", "nats", "error", "sentence", "signed")
+    environment.filters |= {name: getattr(words, name) for name in names}
     return environment.get_template(name)
 
 
