@@ -329,3 +329,35 @@ def test_data_lists_and_writes_pictures(tmp_path: Path) -> None:
     assert (len(lines), lines[0].count(","), lines[1].split(",")[-1]) == (298, 64, "1")
     assert done_by("data", "digits8:test", "-o", tmp_path / "folder").exit_code == 0
     assert len(read_pictures(tmp_path / "folder")) == 297  # without the grid
+
+
+def test_the_founding_command_has_its_like_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """run.py --seed 0 --lr 3e-4 --epochs 50 --dataset CelebA, and sample(n=36); one epoch of a small net."""
+    place = tmp_path / "data" / "img_align_celeba"
+    place.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        Image.fromarray(rng.integers(0, 256, (218, 178, 3), dtype=np.uint8)).save(place / f"{number:06d}.jpg")
+    monkeypatch.chdir(tmp_path)
+    small = ["--layers", "1", "--hidden", "8", "--threads", "1"]
+    words = ["fit", "celeba", "--data", "data", "--recipe", "realnvp-32", "--learning-rate", "3e-4", "--seed", "0"]
+    done = done_by(*words, "--epochs", "1", "-o", "realnvp_CelebA", *small)
+    assert done.exit_code == 0, done.stderr
+    assert "made 32" in done.stderr
+    assert done.stdout.startswith("realnvp_CelebA: realnvp-32, ")
+    model = diffeo.load("realnvp_CelebA")
+    drawn = model.sample(36)
+    assert (drawn.shape, drawn.dtype) == ((36, 3, 32, 32), np.uint8)
+    assert (model.card.training.learning_rate, model.card.plan.alpha, model.card.plan.packed) == (3e-4, 0.1, False)
+    assert done_by("sample", "realnvp_CelebA", "-n", "36", "-o", "grid.png").exit_code == 0
+    assert seen(tmp_path / "grid.png").shape == (206, 206, 3)  # 6 x 6
+    assert done_by("score", "realnvp_CelebA", "data", "-o", "scores.csv").exit_code == 0
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 6
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert "data" in refused("score", "realnvp_CelebA", "celeba")
+    assert len(done_by("score", "realnvp_CelebA", "celeba", "--data", "moved").stdout.splitlines()) == 6
+    done = done_by("check", "realnvp_CelebA", "celeba", "--data", "moved")
+    assert done.exit_code == 0, done.stdout
+    assert "skipped  log-determinant against autograd" in done.stdout
+    done = done_by("interpolate", "realnvp_CelebA", "celeba@1", "celeba@5", "--data", "moved", "-o", "strip.png")
+    assert done.exit_code == 0, done.stderr

@@ -3,16 +3,25 @@
 import click
 
 from diffeo.cli import printable, stop
-from diffeo.cli.options import echo_json, json_option, threads_option
+from diffeo.cli.options import (
+    data_option,
+    echo_json,
+    json_option,
+    of_pictures,
+    refuse_for_tables,
+    threads_option,
+)
 
 
 @click.command()
 @click.argument("model")
 @click.argument("data", required=False)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="of rows and draws")
+@data_option
 @json_option
 @threads_option
-def command(model: str, data: str | None, seed: int, as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, model: str, data: str | None, seed: int, where: str | None, as_json: bool) -> None:
     """\b
     Example: diffeo check model stars
 
@@ -27,8 +36,15 @@ def command(model: str, data: str | None, seed: int, as_json: bool) -> None:
     from diffeo.check import check_lines
     from diffeo.model import load
 
+    loaded = load(model)
+    if of_pictures(loaded):
+        from diffeo.pictures.listing import looking_in
+
+        loaded = looking_in(loaded, where)
+    else:
+        refuse_for_tables(ctx, "where")
     lines = []
-    for line in check_lines(load(model), data, seed):
+    for line in check_lines(loaded, data, seed):
         lines.append(line)
         if not as_json:
             click.echo(printable(line))

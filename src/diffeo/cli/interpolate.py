@@ -30,9 +30,9 @@ def command(model: str, a: str, b: str, output: str, overwrite: bool, steps: int
     loaded = load(model)
     if not of_pictures(loaded):
         raise ModelError(f"{model} is a model of a table; only pictures are interpolated")
-    from diffeo.pictures.listing import as_they_are, asking, one_picture
+    from diffeo.pictures.listing import as_they_are, looking_in, one_picture
 
     outlet(output, overwrite)
-    reader = loaded if where is None else asking(loaded, where=where)
+    reader = looking_in(loaded, where)
     between = as_they_are(loaded).interpolate(one_picture(reader, a), one_picture(reader, b), steps)
     write_pictures(output, between, columns=steps, grays=loaded.card.plan.grays, overwrite=overwrite)

@@ -2,16 +2,17 @@
 
 import click
 
-from diffeo.cli.options import of_pictures, refuse_for_pictures, threads_option
+from diffeo.cli.options import data_option, of_pictures, refuse_for_pictures, refuse_for_tables, threads_option
 
 
 @click.command()
 @click.argument("model")
 @click.argument("data", required=False)
 @click.option("--rows", is_flag=True, help="with DATA: also print the values of its most and least likely rows")
+@data_option
 @threads_option
 @click.pass_context
-def command(ctx: click.Context, model: str, data: str | None, rows: bool) -> None:
+def command(ctx: click.Context, model: str, data: str | None, rows: bool, where: str | None) -> None:
     """\b
     Example: diffeo report model
 
@@ -27,6 +28,9 @@ def command(ctx: click.Context, model: str, data: str | None, rows: bool) -> Non
     loaded = load(model)
     if of_pictures(loaded):
         refuse_for_pictures(ctx, "rows")
-        click.echo(loaded.report(data))
+        from diffeo.pictures.listing import looking_in
+
+        click.echo(looking_in(loaded, where).report(data))
     else:
+        refuse_for_tables(ctx, "where")
         click.echo(loaded.report(data, rows=rows))

@@ -101,10 +101,9 @@ def _pictures(
     model: "PictureModel", data: str, draws: int | None, skip_bad: bool, where: str | None
 ) -> "Iterable[tuple[pa.Table, pa.Table]]":
     """The scores of pictures, twice; how many were left out is said."""
-    from diffeo.pictures.listing import asking, score_tables
+    from diffeo.pictures.listing import asking, looking_in, score_tables
 
-    places = {} if where is None else {"where": where}
-    pictures = asking(model, skip_bad=skip_bad, **places).read(data)
+    pictures = asking(looking_in(model, where), skip_bad=skip_bad).read(data)
     if pictures.skipped:
         click.echo(f"{len(pictures.skipped)} of {len(pictures) + len(pictures.skipped)} files left out", err=True)
     return ((table, table) for table in score_tables(model, pictures, draws))

@@ -1,5 +1,6 @@
 """What the command line asks of a model of pictures: a line of scores for each picture, and one picture of many."""
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,15 +14,22 @@ from diffeo.data.pictures import Pictures
 from diffeo.errors import DataError
 from diffeo.pictures.model import PictureModel
 
-__all__ = ["as_they_are", "asking", "one_picture", "score_tables"]
+__all__ = ["as_they_are", "asking", "looking_in", "one_picture", "score_tables"]
 
 TOGETHER = 500  # pictures scored at a time
 
 
 def asking(model: PictureModel, **choices: Any) -> PictureModel:
     """The same model, that reads pictures by other choices of PictureConfig: `where`, `skip_bad` and so on."""
+    other = copy.copy(model)
     config = model.card.config.model_copy(update=choices)
-    return PictureModel(model.card.model_copy(update={"config": config}), model.density, None, model.folder)
+    other.card = model.card.model_copy(update={"config": config})
+    return other
+
+
+def looking_in(model: PictureModel, where: str | None) -> PictureModel:
+    """The same model, that looks for data sets in a folder; where the fit did, if none is named."""
+    return model if where is None else asking(model, where=where)
 
 
 def as_they_are(model: PictureModel) -> PictureModel:
