@@ -24,6 +24,7 @@ STARTERS = 512  # pictures that the start is taken from
 ROUNDS = 30  # validations in a budget, about
 CHECKED = 0.15  # of a round's pictures: so many are looked at in a validation, of the held-out ones
 LEAST_CHECKED, MOST_CHECKED = 64, 2000
+LONG = 2.0  # seconds of a step that is not measured twice
 EVER = 100_000  # epochs, where a budget ends training
 SHOTS = 12  # grids of samples in a run, about
 SHOWN = 36  # samples of a grid
@@ -134,7 +135,7 @@ def _settings(
 
 
 def _step_seconds(density: Quantized, data: Material, batch: int) -> float:
-    """Of a step, measured on the second of two; gradients are thrown away."""
+    """Of a step, measured on the second of two unless the first takes long; gradients are thrown away."""
     device = density.like.device
     x = data.train[:batch].to(device)
     context = None if data.train_context is None else data.train_context[:batch].to(device)
@@ -142,6 +143,8 @@ def _step_seconds(density: Quantized, data: Material, batch: int) -> float:
         began = time.monotonic()
         density.objective(x, context).mean().backward()
         seconds = time.monotonic() - began
+        if seconds > LONG:
+            break
     density.zero_grad()
     return max(seconds, 1e-4)
 
