@@ -25,6 +25,8 @@ TESTS = [
     "tests/test_bases.py", "tests/test_mixtures.py", "tests/test_flow.py", "tests/test_units.py", "tests/scalars",
     "tests/transforms", "tests/test_statistics.py", "tests/test_mixed.py", "tests/test_adapters.py",
     "tests/data/test_toys.py", "tests/test_estimators.py", "tests/test_parsimonious.py",
+    "tests/test_quantized_pictures.py", "tests/test_descent.py", "tests/pictures", "tests/test_picturenets.py",
+    "tests/test_attention.py", "tests/test_dequantization.py",
 ]  # fmt: skip
 
 
@@ -42,6 +44,7 @@ SCALARS, TRANSFORMS = "tests/scalars/test_contract.py", "tests/transforms/test_c
 KERNELS = "tests/kernels/test_spline.py"
 ORDER, CURVES = "tests/transforms/test_order.py", "tests/scalars/test_curves.py"
 TOYS, ESTIMATORS = "tests/data/test_toys.py", "tests/test_estimators.py"
+GREY, LEVELS = "tests/test_quantized_pictures.py", "tests/transforms/test_levels.py"
 RESIDUAL, CONTINUOUS = "tests/transforms/test_residual.py", "tests/transforms/test_continuous.py"
 FAULTS = [
     Fault("affine: sign of the log-slope", "scalars/affines.py",
@@ -120,7 +123,7 @@ FAULTS = [
     Fault("elementwise: own parameters forgotten where there is a net", "transforms/elementwise.py",
           "raw = raw + self.net(", "raw = 0 * raw + self.net(", "tests/transforms/test_elementwise.py"),
     Fault("LU: sign of the log-diagonal in the inverse", "transforms/linear.py",
-          "return x.to(z.dtype), -log_det", "return x.to(z.dtype), log_det", TRANSFORMS),
+          "return x.to(z.dtype), -self._spread(log_det, z)", "return x.to(z.dtype), self._spread(log_det, z)", TRANSFORMS),
     Fault("LU: matrix not transposed", "transforms/linear.py",
           "(lower @ upper)[self.order].T", "(lower @ upper)[self.order]", TRANSFORMS),
     Fault("Linear: singular values not inverted", "transforms/linear.py",
@@ -324,6 +327,28 @@ FAULTS = [
           "(1 - 1 / n) * overlap", "overlap", ESTIMATORS),
     Fault("normal mixture: units of the columns lost", "baselines/normal.py",
           "scale[:, None] * _full(best) * scale", "_full(best)", ESTIMATORS),
+    Fault("grey levels: noise over half a cell", "quantized.py",
+          "self.flow.log_prob((x + u) / self.levels, context)",
+          "self.flow.log_prob((x + u / 2) / self.levels, context)", GREY),
+    Fault("grey levels: learned noise not divided out", "quantized.py",
+          "return log_prob if cost is None else log_prob - cost", "return log_prob", "tests/test_dequantization.py"),
+    Fault("grey levels: nearest in place of below", "quantized.py",
+          "(v * self.levels).floor().clamp(", "(v * self.levels).round().clamp(", GREY),
+    Fault("grey levels: what is beyond wraps", "quantized.py",
+          "(v * self.levels).floor().clamp(0, self.levels - 1)", "(v * self.levels).floor()", GREY),
+    Fault("grey levels: the mean of logarithms", "quantized.py",
+          "log_mean_exp(torch.stack(each)) if points > 1", "torch.stack(each).mean(0) if points > 1", GREY),
+    Fault("grey levels: every draw the same", "quantized.py",
+          "(draw + 1) * flat.shape[1]", "flat.shape[1]", GREY),
+    Fault("squeeze: checkerboard by rows", "transforms/squeeze.py",
+          '"checkerboard": (0, 3, 1, 2)', '"checkerboard": (0, 1, 2, 3)', LEVELS),
+    Fault("levels: the same half leaves and goes on", "transforms/multiscale.py",
+          "left.append(as_pictures(planes[half:]))", "left.append(as_pictures(planes[:half]))", LEVELS),
+    Fault("1x1 convolution: ActNorm's share of one place alone", "transforms/conv.py",
+          "log_det * places - total", "log_det * places - total / places", LEVELS),
+    Fault("Adamax: moments not corrected", "descent.py",
+          "share = counts * rate / (1 - BETA ** self.step.clamp(min=1))", "share = counts * rate",
+          "tests/test_descent.py"),
 ]  # fmt: skip
 
 
