@@ -186,7 +186,7 @@ class Quantized(Density):
         if x.numel() and not (x.dtype == torch.uint8 and self.levels == 256):
             low, high = x.aminmax()
             wanted = f"whole numbers from 0 to {self.levels - 1}"
-            if not (0 <= float(low) and float(high) < self.levels):
+            if not (float(low) >= 0 and float(high) < self.levels):
                 found = f"{float(low):g} to {float(high):g}"
                 raise DataError(f"x: expected {wanted}, got {found}; pass grey levels as they are in the file")
             if x.is_floating_point() and not bool((x == x.floor()).all()):

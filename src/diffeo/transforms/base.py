@@ -98,8 +98,8 @@ class Chain(Transform):
       (arXiv 1707.04585), and the step computed once more. Two numbers a row and step are kept to check what is
       rebuilt: where roundings have grown to more than about 1e-4 in float32 (4e-9 in float64), the steps before are
       computed again from the chain's input; where a single step's inverse is off by so much, ModelError names the
-      step, as it does a step that draws random numbers. So a row must be where every step is a bijection of floating-point
-      numbers, not at 1e30. Second derivatives are found as under ``"store"``.
+      step, as it does a step that draws random numbers. So a row must be where every step is a bijection of
+      floating-point numbers, not at 1e30. Second derivatives are found as under ``"store"``.
 
     A program that is traced, mapped or differentiated forward stores. Steps should change nothing of their own as
     they compute, since under the last two they do so more than once.

@@ -78,7 +78,9 @@ class _Back:
         needed = ctx.needs_input_grad[2:]
         self.context = None if context is None else context.detach().requires_grad_(needed[0])
         self.direct = all(map(_can_stand, weights, self.road.weights(), needed[1:]))
-        self.weights = weights if self.direct else [w.detach().requires_grad_(n) for w, n in zip(weights, needed[1:])]
+        if not self.direct:
+            weights = [w.detach().requires_grad_(n) for w, n in zip(weights, needed[1:], strict=True)]
+        self.weights = weights
         self.kept, self.exact = {0: x}, True
 
     def over(self, i: int, z: Tensor) -> tuple[Tensor, Any]:
