@@ -45,6 +45,19 @@ class Transform(nn.Module, ABC):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Noise z [n, *event], context [n, c] -> (data x [n, *event], log|det dx/dz| [n])."""
 
+    def retraced(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of z, of which no gradient is known: the x [n, *event] that it came of, a new leaf that requires a gradient,
+        then z and log_det as ``forward`` makes them of x, with all that a gradient needs.
+
+        `Chain` goes back by it under ``memory="invert"``. Where both ways share most of their work, as a coupling's do
+        its net, a transform can do it in one go.
+        """
+        with torch.no_grad():
+            x = self.inverse(z, context)[0]
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            return x, *self(x, context)
+
     def check_event(self, event: tuple[int, ...]) -> None:
         """Raise ShapeError where this transform does not move events of this shape."""
 
@@ -83,9 +96,10 @@ class Chain(Transform):
       as they were.
     - ``"invert"``: the two ends of the chain. From the last step to the first, its input is rebuilt by its inverse
       (arXiv 1707.04585), and the step computed once more. Two numbers a row and step are kept to check what is
-      rebuilt: where it is off by more than about 1e-4 in float32 (4e-9 in float64), ModelError names the step, as it
-      does a step that draws random numbers. So a row must be where every step is a bijection of floating-point
-      numbers, not at 1e30. Second derivatives are found as under ``"store"``.
+      rebuilt: where roundings have grown to more than about 1e-4 in float32 (4e-9 in float64), the steps before are
+      computed again from the chain's input; where a single step's inverse is off by so much, ModelError names the
+      step, as it does a step that draws random numbers. So a row must be where every step is a bijection of
+      floating-point numbers, not at 1e30. Second derivatives are found as under ``"store"``.
 
     A program that is traced, mapped or differentiated forward stores. Steps should change nothing of their own as
     they compute, since under the last two they do so more than once.

@@ -70,25 +70,51 @@ class PictureCoupling(Transform):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._move(self.scalar.inverse, z, context)
 
-    def _move(self, step: Move, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _move(self, step: Move, x: Tensor, context: Tensor | None) -> Pair:
         planes = as_planes(x)
-        if self.split == "masked":
-            return self._move_masked(step, planes, context)
-        pair = _PARTED[self.split](planes)
-        stay, move = pair[::-1] if self.flip else pair
-        raw = self.net(stay, context).view(self.scalar.width, *move.shape)
-        moved, log_slope = step(move, raw)
-        joined = _JOINED[self.split]((moved, stay) if self.flip else (stay, moved))
-        return as_pictures(joined), log_slope.sum((0, 2, 3))
+        stay, move = self._parted(planes)
+        return self._moved(step, planes, stay, move, self._asked(stay, move, context))
 
-    def _move_masked(self, step: Move, planes: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def retraced(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """As for every transform, with one call of the net: what stays is known, and what moves is filled in before
+        anything has looked at it."""
+        x = as_pictures(as_planes(z.detach()).clone()).requires_grad_()
+        with torch.enable_grad():
+            planes = as_planes(x)
+            stay, move = self._parted(planes)
+            raw = self._asked(stay, move, context)
+            with torch.no_grad():
+                before = self._moved(self.scalar.inverse, planes, stay, move, raw)[0]
+                planes.data.copy_(as_planes(before))  # past autograd, which would take `stay` for changed
+                move.data.copy_(self._parted(planes)[1])
+            return x, *self._moved(self.scalar.forward, planes, stay, move, raw)
+
+    def _parted(self, planes: Tensor) -> Pair:
+        """What the net sees of those that stay, and what moves."""
+        if self.split == "masked":
+            return torch.where(self._stays(planes), planes, 0.0), planes
+        pair = _PARTED[self.split](planes)
+        return pair[::-1] if self.flip else pair
+
+    def _asked(self, stay: Tensor, move: Tensor, context: Tensor | None) -> Tensor:
+        """What the net says of what moves, [width, *move.shape]."""
+        raw: Tensor = self.net(stay, context)
+        return raw.view(self.scalar.width, *move.shape)
+
+    def _moved(self, step: Move, planes: Tensor, stay: Tensor, move: Tensor, raw: Tensor) -> Pair:
+        moved, log_slope = step(move, raw)
+        if self.split == "masked":
+            stays = self._stays(planes)
+            moved, log_slope = torch.where(stays, planes, moved), torch.where(stays, 0.0, log_slope)
+        else:
+            moved = _JOINED[self.split]((moved, stay) if self.flip else (stay, moved))
+        return as_pictures(moved), log_slope.sum((0, 2, 3))
+
+    def _stays(self, planes: Tensor) -> Tensor:
+        """Which fields of a checkerboard [H, W] stay."""
         height, width = planes.shape[2:]
         field = torch.arange(height, device=planes.device)[:, None] + torch.arange(width, device=planes.device)
-        stays = (field % 2 == 0) ^ self.flip
-        raw = self.net(torch.where(stays, planes, 0.0), context).view(self.scalar.width, *planes.shape)
-        moved, log_slope = step(planes, raw)
-        z = torch.where(stays, planes, moved)
-        return as_pictures(z), torch.where(stays, 0.0, log_slope).sum((0, 2, 3))
+        return (field % 2 == 0) ^ self.flip
 
     def check_event(self, event: tuple[int, ...]) -> None:
         fits(self, tuple(event) == self.event, f"shape {list(self.event)}", event)
