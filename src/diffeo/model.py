@@ -390,7 +390,7 @@ def fit(data: Any, **options: Any) -> "Model | PictureModel":
     """
     own = ("valid", "out", "overwrite", "resume", "schedule", "progress")
     arguments = {name: options.pop(name) for name in own if name in options}
-    if are_pictures(data):
+    if are_pictures(_found(data)):
         from diffeo.pictures.model import PictureModel
 
         picture_config = PictureConfig.read(**options)

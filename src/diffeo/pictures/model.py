@@ -40,6 +40,7 @@ POINTS = 4  # draws of the bound that is quoted
 RANKED = 2000  # training pictures that scores are ranked among
 DRAWN = 64  # pictures drawn at a time
 LAST = 0.08  # of the budget, for the last look at what was held out and the evidence
+TOLD = ("version", "torch", "source", "parameters", "epochs", "steps", "skipped", "returns", "seconds")
 Progress = Callable[[dict[str, Any]], None]
 
 
@@ -108,7 +109,7 @@ class PictureModel:
             material, fingerprint, parts = _parted(pictures, held, config)
             earlier = go_on(folder, config, fingerprint, PicturePlan) if resume and folder is not None else None
             repeat = None if schedule is None else repeated(Path(schedule), config, fingerprint, PicturePlan)
-            shot = None if folder is None else _Shots(folder, pictures.grays)
+            shot = None if folder is None else _Shots(folder, pictures.grays, fresh=earlier is None)
             try:
                 fitted = fit_pictures(
                     material, config, lambda: _for_training(clock), report, stopped, shot, earlier, repeat
@@ -184,20 +185,7 @@ class PictureModel:
             valid_standard_error=None if findings.standard_error is None else findings.standard_error * d,
             percentiles=tuple(float(q) for q in np.quantile(ranked.clip(-1e30), np.linspace(0, 1, 1001))),
             schedule=tuple(state.schedule),
-            **{
-                name: facts[name]
-                for name in (
-                    "version",
-                    "torch",
-                    "source",
-                    "parameters",
-                    "epochs",
-                    "steps",
-                    "skipped",
-                    "returns",
-                    "seconds",
-                )
-            },
+            **{name: facts[name] for name in TOLD},
         )
         return cls(card, density, findings)
 
@@ -267,6 +255,8 @@ class PictureModel:
         same noise."""
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise DataError(f"n: expected a number of pictures, 1 or more, got {n!r}")
+        if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
+            raise DataError(f"temperature: expected a number, 0 or more, got {temperature!r}")
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         z = self.density.flow.base.sample(n, generator=generator) * float(temperature)
         context = self._contexts(n, label, generator)
@@ -416,8 +406,10 @@ class PictureModel:
 class _Shots:
     """Grids of samples during training, written into the model's folder."""
 
-    def __init__(self, folder: Path, grays: int) -> None:
+    def __init__(self, folder: Path, grays: int, fresh: bool) -> None:
         self.folder, self.grays = folder / artefact.SAMPLES, grays
+        for path in list(self.folder.glob("step_*.png")) if fresh else []:
+            path.unlink(missing_ok=True)
 
     def __call__(self, step: int, pixels: np.ndarray) -> None:
         with suppress(OSError):
