@@ -58,3 +58,13 @@ def test_a_word_that_names_no_family_is_refused(tmp_path: Path) -> None:
     done = run("--only", "W10", "--out", str(tmp_path / "results.jsonl"))
     assert done.returncode != 0
     assert "--only: expected a workload" in done.stderr
+
+
+def test_what_a_step_of_glow_holds() -> None:
+    """The table of pictures' memory: rebuilding holds less than storing."""
+    command = [sys.executable, "benchmarks/pictures.py", "memory", "--depths", "3", "--width", "8"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    cells = [[cell.strip() for cell in line.split("|")[1:3]] for line in done.stdout.splitlines()[2:]]
+    found = {name: float(value) for name, value in cells}
+    assert 0 < found["diffeo, invert"] <= found["diffeo, checkpoint"] < found["diffeo, store"]

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from diffeo import picturenets
+from diffeo import nets
 from diffeo.errors import ShapeError
 from diffeo.picturenets import BottleneckResNet, GatedResNet, Masked
 
@@ -253,7 +253,7 @@ def test_bfloat16_is_only_within(make: Callable[..., nn.Module], monkeypatch: py
     plain = net(h)
     net.autocast = True
     assert torch.equal(net(h), plain)
-    monkeypatch.setattr(picturenets, "SHORT", ("cpu",))
+    monkeypatch.setattr(nets, "SHORT", ("cpu",))
     short = net(h)
     assert short.dtype == torch.float32
     error = (short - plain).abs().max() / plain.abs().max()

@@ -7,6 +7,7 @@ softly clipped, so that no layer extrapolates far outside the data it learned fr
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = [
     "MaskedNet",
     "ResMLP",
     "ScaleAndShift",
+    "in_bfloat16",
     "soft_clip",
 ]
 
@@ -40,6 +42,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 EVERY = slice(None)
+SHORT = ("cuda",)  # where bfloat16 is faster than float32
 NEAR = 5.0  # inputs of nets count as they are up to here
 FURTHEST = 1e6  # the same of `ScaleAndShift`
 
@@ -54,6 +57,18 @@ def soft_clip(x: Tensor, bound: float = NEAR) -> Tensor:
         return x
     beyond = torch.sigmoid(2 * F.softshrink(x, bound))  # 2 s(2 v) - 1 is tanh(v), at a quarter of its cost
     return x.clamp(-bound, bound) + (2 * beyond - 1)
+
+
+def in_bfloat16(wanted: bool, h: Tensor) -> AbstractContextManager[object]:
+    """Within, products and convolutions multiply in bfloat16 if that is wanted, of float32 and where it is faster.
+
+    >>> with in_bfloat16(True, torch.ones(2, 2)):
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    torch.float32
+    """
+    if wanted and h.dtype == torch.float32 and h.device.type in SHORT:
+        return torch.autocast(h.device.type, torch.bfloat16)
+    return nullcontext()
 
 
 def _all_within(x: Tensor, bound: float) -> bool:

@@ -7,7 +7,6 @@ beyond +-10 are softly clipped, which leaves the logits of pixels as they are; a
 learned number to every channel after the first convolution and before every block, zero at first.
 """
 
-import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -15,12 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffeo.errors import ShapeError, shown, whole
-from diffeo.nets import soft_clip
+from diffeo.nets import in_bfloat16, soft_clip
 
 __all__ = ["FAR", "BottleneckResNet", "GatedResNet", "Masked"]
 
 FAR = 10.0  # inputs count as they are up to here: logits of 8-bit pixels end at about 6.2 in their middles
-SHORT = ("cuda",)  # where bfloat16 is faster than float32
 
 
 class _Conv(nn.Conv2d):
@@ -79,14 +77,9 @@ class _PictureNet(nn.Module):
             seen = torch.cat([seen, torch.ones_like(seen[..., :1])], -1)
         # Strides are settled, or one channel would be convolved one way or another, as the batch was clipped or not.
         seen = seen.flatten().view(seen.shape).permute(0, 3, 1, 2)
-        with self._precision(seen):
+        with in_bfloat16(self.autocast, seen):
             raw = self._through(seen, self._tell(context, dtype))
         return raw.to(dtype).transpose(0, 1).contiguous()
-
-    def _precision(self, seen: Tensor) -> contextlib.AbstractContextManager[object]:
-        if self.autocast and seen.dtype == torch.float32 and seen.device.type in SHORT:
-            return torch.autocast(seen.device.type, torch.bfloat16)
-        return contextlib.nullcontext()
 
     def _tell(self, context: Tensor | None, dtype: torch.dtype) -> list[Tensor] | None:
         """What a context [n, c] adds to the channels: [n, width, 1, 1], for the first convolution and each block."""
