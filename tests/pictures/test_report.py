@@ -18,6 +18,7 @@ from diffeo.data.pictures import Pictures
 from diffeo.errors import ModelError
 from diffeo.flow import Flow
 from diffeo.pictures import evidence
+from diffeo.pictures.drawn import copies_of
 from diffeo.pictures.evidence import findings_of, of_other_pictures
 from diffeo.pictures.findings import Anchor, Bits, Copies, PictureFindings, Spread
 from diffeo.pictures.judging import judged
@@ -301,8 +302,8 @@ def test_copies_are_told_from_new_pictures() -> None:
     train, held, new = _pictures(300, 0), _pictures(100, 1), _pictures(64, 2)
     noise = np.random.default_rng(0).integers(0, 2, (64, 1, 8, 8), dtype=np.uint8)
     copied = Pictures(np.minimum(train.pixels[100:164] + noise, GRAYS - 1), grays=GRAYS)
-    fresh, _ = evidence._copies(new, train, held, math.inf, GRAYS)
-    same, sheet = evidence._copies(copied, train, held, math.inf, GRAYS)
+    fresh, _ = copies_of(new, train, held, math.inf, GRAYS)
+    same, sheet = copies_of(copied, train, held, math.inf, GRAYS)
     assert fresh is not None
     assert same is not None
     assert fresh.closer < 0.1

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffeo.baselines.pictures import nearest
 from diffeo.data.pictures import Pictures
 from diffeo.errors import ModelError
 from diffeo.pictures import showing
-from diffeo.pictures.findings import Copies, Moment, PictureFindings, Sheet, Spread
+from diffeo.pictures.drawn import beside, copies_of, noise, samples_of, spread_of
+from diffeo.pictures.findings import Moment, PictureFindings, Sheet
 from diffeo.pictures.judging import judged
 from diffeo.pictures.latents import latent_levels, round_trip
 from diffeo.pictures.scores import anchor_bits, anchors_of, bits_each, by_class, context_of, mean_bits
@@ -31,9 +31,6 @@ SCORED, LEAST_SCORED = 10_000, 64
 OTHERS = 2_000  # of other pictures
 DRAWN, LEAST_DRAWN = 64, 16
 LATENTS, TRIPS = 256, 32
-HELD = 200  # held-out pictures whose nearest training picture is looked for
-QUANTILE = 0.01
-BINS = 30
 _PRODUCTS = 1e10  # multiplications a second of a Gaussian's covariances, on a slow processor
 
 
@@ -71,7 +68,7 @@ def findings_of(
     bits = bits_each(density, scored, points, classes, shares)
     one = bits_each(density, scored, 1, classes, shares)
     learned = bits_each(density, _some(train, len(scored), seed + 1), 1, classes, shares)
-    samples, context, broken = _samples(density, extent.drawn, shares, seed)
+    samples, context, broken = samples_of(density, extent.drawn, shares, seed)
     found = PictureFindings(
         **_facts(card),
         event=train.event,
@@ -93,10 +90,10 @@ def findings_of(
         **_of_latents(density, scored, extent, classes),
         samples_drawn=len(samples),
         samples_broken=broken,
-        spread=_spread(density, one, samples, context, classes, shares),
+        spread=spread_of(density, one, samples, context, classes, shares),
         seed=seed,
     )
-    copies, twins = _copies(samples, train, scored, extent.among, density.levels)
+    copies, twins = copies_of(samples, train, scored, extent.among, density.levels)
     sheets = [
         *_of_samples(density, samples, context, seed, extent),
         twins,
@@ -126,7 +123,7 @@ def of_other_pictures(findings: PictureFindings, density: Quantized, pictures: P
             "anchors": anchors_of(bits, _crossed(scored)),
             "anchors_from": "fitted to these pictures themselves, each half measured by the other half",
             **_of_latents(density, scored, extent, f.classes),
-            "spread": None if f.spread is None else _counted(one, f.spread),
+            "spread": None if f.spread is None else beside(one, f.spread),
             "sheets": (*(s for s in f.sheets if s.name not in names), *new),
         }
     )
@@ -201,116 +198,15 @@ def _pace(density: Quantized, pictures: Pictures) -> tuple[float, float]:
 # Samples -------------------------------------------------------------------------------------------------------------
 
 
-def _noise(density: Quantized, count: int, seed: int) -> Tensor:
-    return density.flow.base.sample(count, generator=torch.Generator().manual_seed(seed)).to(density.like)
-
-
-@torch.no_grad()
-def _samples(
-    density: Quantized, count: int, shares: tuple[float, ...], seed: int
-) -> tuple[Pictures, Tensor | None, int]:
-    """Samples, their classes if there are any, each as often as in training, and how many are not numbers."""
-    z, context, labels = _noise(density, count, seed), None, None
-    if shares:
-        generator = torch.Generator().manual_seed(seed + 1)
-        labels = torch.multinomial(torch.tensor(shares), count, replacement=True, generator=generator)
-        context = torch.nn.functional.one_hot(labels, len(shares)).to(z)
-    v = density.flow.from_latent(z, context)
-    broken = int((~v.flatten(1).isfinite()).any(1).sum())
-    return Pictures(showing.back(density, z, context), source="samples", grays=density.levels), context, broken
-
-
 def _of_samples(
     density: Quantized, samples: Pictures, context: Tensor | None, seed: int, extent: _Extent
 ) -> list[Sheet]:
     rows = max(2, extent.drawn // showing.ACROSS)
-    z = _noise(density, len(samples), seed)[:rows]
+    z = noise(density, len(samples), seed)[:rows]
     drawn = showing.sheet(
         "samples", "As they come", "Drawn by the density itself, none chosen.", samples.pixels, density.levels
     )
     return [drawn, showing.temperatures(density, z, None if context is None else context[:rows])]
-
-
-@torch.no_grad()
-def _spread(
-    density: Quantized,
-    one: np.ndarray,
-    samples: Pictures,
-    context: Tensor | None,
-    classes: tuple[str, ...],
-    shares: tuple[float, ...],
-) -> Spread:
-    """Bits of held-out pictures [n] beside those of samples, by one draw each."""
-    if context is None:
-        theirs = bits_each(density, samples, 1, classes, shares)
-    else:
-        labels = context.argmax(1).cpu().numpy()
-        labelled = Pictures(samples.pixels, labels, classes, "samples", grays=samples.grays)
-        theirs = bits_each(density, labelled, 1, classes, shares)
-    finite = np.concatenate([values[np.isfinite(values)] for values in (one, theirs)])
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 8.0)
-    edges = np.linspace(low, max(high, low + 0.01), BINS + 1)
-    counts = [tuple(np.histogram(values, edges)[0].tolist()) for values in (one, theirs)]
-    return Spread(
-        edges=tuple(edges.tolist()),
-        pictures=counts[0],
-        samples=counts[1],
-        pictures_bits=mean_bits(one),
-        samples_bits=mean_bits(theirs),
-    )
-
-
-def _counted(one: np.ndarray, earlier: Spread) -> Spread:
-    """The samples of an earlier look beside other pictures' bits [n]; those beyond the edges count at the ends."""
-    edges = np.array(earlier.edges)
-    inside = np.clip(one, edges[0], edges[-1])
-    counts = tuple(np.histogram(inside, edges)[0].tolist())
-    return earlier.model_copy(update={"pictures": counts, "pictures_bits": mean_bits(one)})
-
-
-def _copies(
-    samples: Pictures, train: Pictures, valid: Pictures, seconds: float, grays: int
-) -> tuple[Copies | None, Sheet]:
-    """Are samples nearer to training pictures than held-out pictures are? And the nearest beside the samples."""
-    held = valid.pixels[:HELD]
-    both = np.concatenate([samples.pixels, held])
-    among = train.pixels[: _affordable(both, train.pixels, seconds)]
-    places, distances = nearest(both, among)
-    ours, theirs = distances[: len(samples), 0], distances[len(samples) :, 0]
-    quantile = float(np.quantile(theirs, QUANTILE))
-    copies = Copies(
-        samples=len(samples),
-        held_out=len(held),
-        among=len(among),
-        median=float(np.median(ours)),
-        held_out_median=float(np.median(theirs)),
-        quantile=quantile,
-        limit=QUANTILE,
-        closer=float((ours < quantile).mean()),
-    )
-    closest = np.argsort(ours, kind="stable")[: 2 * showing.ACROSS]
-    pairs = [closest[start : start + showing.ACROSS] for start in range(0, len(closest), showing.ACROSS)]
-    shown = [rows for some in pairs for rows in (samples.pixels[some], among[places[some, 0]])]
-    twins = showing.sheet(
-        "nearest",
-        "Samples and their nearest training pictures",
-        f"The {len(closest)} samples that lie nearest to a training picture, and that picture below each.",
-        np.concatenate(shown),
-        grays,
-        beside=["sample", "nearest"] * len(pairs),
-    )
-    return copies, twins
-
-
-def _affordable(wanted: np.ndarray, among: np.ndarray, seconds: float) -> int:
-    """So many of the pictures can be looked through in the time."""
-    if seconds == math.inf:
-        return len(among)
-    few = among[:2048]
-    began = time.monotonic()
-    nearest(wanted, few)
-    pace = max(time.monotonic() - began, 1e-6) / len(few)
-    return min(len(among), max(len(few), int(seconds / pace)))
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------
