@@ -46,6 +46,7 @@ class Settings(Config):
     clip: float = Field(5.0, gt=0, description="largest norm of each part's gradient")
     averaging: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights")
     seed: int = Field(0, ge=0, description="of batches and noise")
+    threads: int | None = Field(None, ge=1, description="processor threads that were the fastest; None: as asked for")
     round_steps: int | None = Field(None, ge=1, description="steps between validations; by default an epoch, 20 to 200")
     schedule: tuple[float, ...] | None = Field(None, description="progress at the start of each round, to repeat a run")
 

@@ -24,7 +24,7 @@ from diffeo.pictures.latents import latent_levels, round_trip
 from diffeo.pictures.scores import anchor_bits, anchors_of, bits_each, by_class, context_of, mean_bits
 from diffeo.quantized import Quantized
 
-__all__ = ["findings_of", "of_other_pictures"]
+__all__ = ["findings_of", "of_other_pictures", "shares_of"]
 
 SHARE = 0.07  # of the budget, for all of this
 SCORED, LEAST_SCORED = 10_000, 64
@@ -62,7 +62,7 @@ def findings_of(
     Raises ModelError where the log-probability of a picture is not a number.
     """
     classes = train.classes if density.context_features else ()
-    shares = _shares(train) if classes else ()
+    shares = shares_of(train) if classes else ()
     extent = _extent(density, train, valid, points, budget)
     scored = _some(valid, extent.scored, seed)
     bits = bits_each(density, scored, points, classes, shares)
@@ -150,7 +150,7 @@ def _fitted_to(train: Pictures, learned: int) -> str:
     return f"fitted to the {len(train):,} training pictures{few}"
 
 
-def _shares(train: Pictures) -> tuple[float, ...]:
+def shares_of(train: Pictures) -> tuple[float, ...]:
     """How often each class is there, at least once in a thousand pictures."""
     labels = np.zeros(0, np.int64) if train.labels is None else train.labels
     counts = np.bincount(labels, minlength=len(train.classes)) + 1e-3

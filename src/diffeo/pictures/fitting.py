@@ -14,6 +14,7 @@ from diffeo.config import PictureConfig
 from diffeo.fitting import check_device
 from diffeo.pictures.plan import PicturePlan
 from diffeo.pictures.recipes import AUTO, RECIPES, build, planned
+from diffeo.processors import processors
 from diffeo.quantized import Quantized, bits_per_dim, cell_noise
 from diffeo.resume import Standing
 from diffeo.training import Interrupted, Problem, Settings, State, train
@@ -24,7 +25,8 @@ STARTERS = 512  # pictures that the start is taken from
 ROUNDS = 30  # validations in a budget, about
 CHECKED = 0.15  # of a round's pictures: so many are looked at in a validation, of the held-out ones
 LEAST_CHECKED, MOST_CHECKED = 64, 2000
-LONG = 2.0  # seconds of a step that is not measured twice
+TRIALS, LONG = 3, 2.0  # times that a step is measured, unless it takes so many seconds
+GAIN = 0.8  # of the time of one thread, at which several are worth it
 EVER = 100_000  # epochs, where a budget ends training
 SHOTS = 12  # grids of samples in a run, about
 SHOWN = 36  # samples of a grid
@@ -90,6 +92,8 @@ def fit_pictures(
             density = build(plan)
             fill(density, earlier.density, "the interrupted run")
             density.to(device)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
         _hasten(density, device.type == "cuda")
         task = _problem(density.eval(), data, settings, device, state, shot)
         try:
@@ -137,25 +141,35 @@ def _settings(
     settings = Settings(**chosen)
     if seconds is None:
         return settings
-    step = _step_seconds(density, data, min(settings.batch_size, len(data.train)))
+    count, step = _pace(density, data, min(settings.batch_size, len(data.train)), config.threads)
     steps = max(5, min(400, int(seconds / ROUNDS / step)))
     warmup = max(5, min(settings.warmup, int(0.1 * seconds / step)))
-    return settings.model_copy(update={"round_steps": steps, "warmup": warmup})
+    return settings.model_copy(update={"round_steps": steps, "warmup": warmup, "threads": count})
+
+
+def _pace(density: Quantized, data: Material, batch: int, asked: int | None) -> tuple[int | None, float]:
+    """With how many threads a step is the fastest, unless that is asked for, and how many seconds it takes: on a busy
+    machine several threads may take many times as long as one."""
+    one = _step_seconds(density, data, batch)
+    most = None if asked else processors()
+    if most is None or most == 1:
+        return None, one
+    torch.set_num_threads(most)
+    several = _step_seconds(density, data, batch)
+    return (most, several) if several < GAIN * one else (1, one)
 
 
 def _step_seconds(density: Quantized, data: Material, batch: int) -> float:
-    """Of a step, measured on the second of two unless the first takes long; gradients are thrown away."""
-    device = density.like.device
+    """Of a step, the shortest of three unless the first takes long; gradients are thrown away."""
+    device, found = density.like.device, list[float]()
     x = data.train[:batch].to(device)
     context = None if data.train_context is None else data.train_context[:batch].to(device)
-    for _ in range(2):
+    while len(found) < TRIALS and max(found, default=0.0) < LONG:
         began = time.monotonic()
         density.objective(x, context).mean().backward()
-        seconds = time.monotonic() - began
-        if seconds > LONG:
-            break
+        found.append(time.monotonic() - began)
     density.zero_grad()
-    return max(seconds, 1e-4)
+    return max(min(found), 1e-4)
 
 
 def _problem(

@@ -27,7 +27,8 @@ from diffeo.pictures.findings import PictureFindings
 from diffeo.pictures.fitting import Fitted, Material, fit_pictures, one_hot
 from diffeo.pictures.plan import PicturePlan
 from diffeo.pictures.recipes import build
-from diffeo.processors import processors, threads
+from diffeo.pictures.showing import great_circle
+from diffeo.processors import threads
 from diffeo.quantized import Quantized, log_sum_exp
 from diffeo.resume import go_on, keep, repeated, signals
 from diffeo.training import Interrupted
@@ -103,7 +104,7 @@ class PictureModel:
                 raise ModelError(f"{folder} holds no interrupted run to go on with; leave --resume out")
             report({"message": f"{folder} is finished already"})
             return cls.load(folder)
-        with threads(config.threads or processors()), signals(folder is not None) as stopped:
+        with threads(config.threads), signals(folder is not None) as stopped:
             pictures = _read(data, config, report)
             held = None if valid is None else _read(valid, config, report, pictures.event, pictures.grays)
             material, fingerprint, parts = _parted(pictures, held, config)
@@ -137,14 +138,11 @@ class PictureModel:
         report: Progress,
     ) -> "PictureModel":
         """Score what was held out, and write down everything that is to be remembered."""
-        from diffeo.pictures.evidence import findings_of
+        from diffeo.pictures.evidence import findings_of, shares_of
 
         report({"message": "scoring the pictures held out"})
         density, state = fitted.density, fitted.state
-        some = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(material.train))[:RANKED]))
-        context = None if material.train_context is None else material.train_context[some]
-        with torch.no_grad():
-            ranked = density.log_prob(material.train[some], context, 1).double().numpy()
+        ranked = _ranked(density, material, config.budget)
         if not np.isfinite(ranked).any():
             raise ModelError("the log-probabilities of training pictures are not finite; fit with a smaller rate")
         facts = {
@@ -174,7 +172,7 @@ class PictureModel:
             rows_valid=len(material.valid),
             skipped_files=len(pictures.skipped),
             classes=tuple(pictures.classes) if material.classes else (),
-            class_shares=_shares(parts[0]) if material.classes else (),
+            class_shares=shares_of(parts[0]) if material.classes else (),
             config=config,
             plan=fitted.plan,
             training=fitted.settings,
@@ -216,7 +214,7 @@ class PictureModel:
     def _log_prob(self, pictures: Pictures, points: int | None = None) -> np.ndarray:
         x, points = torch.from_numpy(pictures.pixels), self.card.points if points is None else points
         classes = len(self.card.classes)
-        with threads(self.card.config.threads or processors()), torch.no_grad():
+        with threads(self.card.config.threads), torch.no_grad():
             if not classes:
                 found = self.density.log_prob(x, None, points)
             elif pictures.labels is not None:
@@ -241,7 +239,7 @@ class PictureModel:
         if not self.card.classes:
             raise ModelError("this density is not conditioned on labels; fit it with --label")
         x = torch.from_numpy(self.read(data).pixels)
-        with threads(self.card.config.threads or processors()), torch.no_grad():
+        with threads(self.card.config.threads), torch.no_grad():
             joint = self._by_class(x, self.card.points) + torch.tensor(self.card.class_shares).log()[:, None]
             return joint.double().softmax(0).T.numpy()
 
@@ -285,7 +283,7 @@ class PictureModel:
         """The noise of the middles of pictures' cells, all levels of it: float32 [n, D]."""
         pictures = self.read(data)
         context = self._given(pictures)
-        with threads(self.card.config.threads or processors()):
+        with threads(self.card.config.threads):
             return self.density.to_latent(torch.from_numpy(pictures.pixels), context).flatten(1).numpy()
 
     def _given(self, pictures: Pictures) -> Tensor | None:
@@ -304,7 +302,7 @@ class PictureModel:
         noise = torch.as_tensor(np.asarray(z), dtype=torch.float32)
         latent = self.density.flow.base.event_shape
         noise = noise.reshape(len(noise), *latent)
-        with threads(self.card.config.threads or processors()):
+        with threads(self.card.config.threads):
             pieces = [
                 self.density.from_latent(noise[i : i + DRAWN], None if context is None else context[i : i + DRAWN])
                 for i in range(0, len(noise), DRAWN)
@@ -325,7 +323,7 @@ class PictureModel:
         contexts = [self._given(end) for end in ends]
         z = [self.density.to_latent(torch.from_numpy(e.pixels), c) for e, c in zip(ends, contexts, strict=True)]
         share = torch.linspace(0, 1, steps)
-        road = _great_circle(z[0].flatten(), z[1].flatten(), share)
+        road = great_circle(z[0].flatten(), z[1].flatten(), share)
         context = None
         if contexts[0] is not None and contexts[1] is not None:
             context = torch.lerp(contexts[0].expand(steps, -1), contexts[1].expand(steps, -1), share[:, None])
@@ -378,7 +376,7 @@ class PictureModel:
         if data is not None:
             from diffeo.pictures.evidence import of_other_pictures
 
-            with threads(self.card.config.threads or processors()):
+            with threads(self.card.config.threads):
                 findings = of_other_pictures(findings, self.density, self.read(data))
         from diffeo.pictures.page import write_report  # brings matplotlib
 
@@ -470,25 +468,23 @@ def _parted(
     return Material(train, valid, labels[0], labels[1], pictures.grays, classes), digest.hexdigest(), parts
 
 
+@torch.no_grad()
+def _ranked(density: Quantized, data: Material, budget: float | None) -> np.ndarray:
+    """Log-probabilities of training pictures that scores are ranked among, as many as 1 % of the budget bears."""
+    order, found, began = (
+        torch.from_numpy(np.random.default_rng(0).permutation(len(data.train))[:RANKED]),
+        [],
+        time.monotonic(),
+    )
+    for some in order.split(DRAWN):
+        context = None if data.train_context is None else data.train_context[some]
+        found.append(density.log_prob(data.train[some], context, 1).double())
+        if budget is not None and time.monotonic() - began > 0.01 * budget:
+            break
+    return torch.cat(found).numpy()
+
+
 def _for_training(clock: Clock) -> float | None:
     """The seconds that are left of the budget, less what comes after training."""
     left = clock.left()
     return None if left is None else max(0.5, left - LAST * (clock.budget or 0.0))
-
-
-def _shares(pictures: Pictures) -> tuple[float, ...]:
-    """How often each class is there, at least once in a thousand pictures."""
-    assert pictures.labels is not None
-    counts = np.bincount(pictures.labels, minlength=len(pictures.classes)) + 1e-3
-    return tuple(float(share) for share in counts / counts.sum())
-
-
-def _great_circle(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """Points [steps, D] from a to b [D], direction and length each at an even pace."""
-    lengths = a.norm(), b.norm()
-    one, other = (v / length.clamp(min=1e-12) for v, length in zip((a, b), lengths, strict=True))
-    angle = (one @ other).clamp(-1, 1).arccos()
-    if float(angle.sin()) < 1e-4:
-        return torch.lerp(a[None], b[None], share[:, None])
-    road = (torch.sin((1 - share) * angle)[:, None] * one + torch.sin(share * angle)[:, None] * other) / angle.sin()
-    return road * torch.lerp(lengths[0], lengths[1], share)[:, None]
