@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffeo import scalars
 from diffeo import transforms as T
+from diffeo.attention import CausalTransformer
 from diffeo.convnets import ConvNet
 from diffeo.transforms.pieces import numbers_a_row
 
@@ -112,3 +113,5 @@ def test_a_row_takes_what_its_widest_place_takes() -> None:
     assert numbers_a_row(T.Chain(T.Squeeze(), coupling("channels", False, (4, 14, 14), 0, 32)), (1, 28, 28)) == 32 * 196
     assert numbers_a_row(coupling("checkerboard", False, (1, 28, 28), 0, 32), (1, 28, 28)) == 32 * 196
     assert numbers_a_row(coupling("masked", False, (1, 28, 28), 0, 32), (1, 28, 28)) == 32 * 784
+    net = partial(CausalTransformer, width=16, depth=1, heads=2)
+    assert numbers_a_row(T.TokenAutoregressive(49, 16, scalars.affine(), net), (49, 16)) == 49 * 64
