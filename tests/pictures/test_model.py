@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import diffeo
 from diffeo.config import PictureConfig
@@ -127,6 +128,18 @@ def test_labels_condition_and_classify(given: PictureModel) -> None:
     assert not np.array_equal(given.sample(4, label="7", seed=0), given.sample(4, label=1, seed=0))
     with pytest.raises(ModelError, match="label: expected one of 0, 1, 2"):
         given.sample(1, label="cat")
+
+
+def test_tensors_and_lists_are_pictures_too(saved: Path) -> None:
+    model, x = PictureModel.load(saved), digits().pixels
+    listed = [Image.fromarray(picture[0]) for picture in x[:3]]
+    for given in (torch.from_numpy(x[:3]), list(x[:3, 0]), listed):
+        assert np.array_equal(model.log_prob(given), model.log_prob(x[:3]))
+    fitted = diffeo.fit(torch.from_numpy(x), epochs=1, **TINY)
+    assert isinstance(fitted, PictureModel)
+    with pytest.raises(DataError, match=r"the list: picture 2: expected \[8, 8\] as the first, got \[4, 8\]"):
+        diffeo.fit([x[0, 0], x[1, 0, :4]])
+    assert 'src="data:image/png;base64,' in model._repr_html_()
 
 
 def test_from_one_picture_to_another(saved: Path) -> None:

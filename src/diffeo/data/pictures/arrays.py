@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,37 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runti
 class _Header(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype
+
+
+def is_listed(data: object) -> bool:
+    """Whether it is a list of pictures: arrays of two dimensions or more, or pillow's pictures.
+
+    >>> is_listed([np.zeros((4, 4), np.uint8)]), is_listed([1, 2]), is_listed([[1, 2]])
+    (True, False, False)
+    """
+    if not isinstance(data, list | tuple) or not data:
+        return False
+    size = getattr(data[0], "shape", None) if hasattr(data[0], "shape") else getattr(data[0], "size", None)
+    return hasattr(data[0], "__array_interface__") and isinstance(size, tuple) and len(size) >= 2
+
+
+def in_memory(data: Any) -> Any:
+    """A tensor or a list of pictures as an array; anything else as it is. Raises DataError where listed pictures are
+    not of one size.
+
+    >>> in_memory([np.zeros((4, 4), np.uint8)] * 3).shape
+    (3, 4, 4)
+    """
+    if is_listed(data):
+        each = [np.asarray(picture) for picture in data]
+        for i, picture in enumerate(each):
+            if picture.shape != each[0].shape:
+                shapes = f"{list(each[0].shape)} as the first, got {list(picture.shape)}"
+                raise DataError(f"the list: picture {i + 1}: expected {shapes}; make them of one size")
+        return np.stack(each)
+    if hasattr(data, "detach") and hasattr(data, "ndim") and data.ndim >= 3:
+        return data.detach().cpu().numpy()
+    return data
 
 
 def of_array(array: np.ndarray, where: str) -> np.ndarray:

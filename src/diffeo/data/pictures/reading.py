@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,6 +60,9 @@ def are_pictures(place: object) -> bool:
     """
     if isinstance(place, Pictures):
         return True
+    if arrays.is_listed(place):
+        return True
+    place = arrays.in_memory(place)
     if isinstance(place, np.ndarray):
         return place.ndim >= 3
     if not isinstance(place, (str, Path)):
@@ -82,7 +85,7 @@ def are_pictures(place: object) -> bool:
 
 
 def read_pictures(
-    place: str | Path | np.ndarray | Pictures,
+    place: Any,
     *,
     size: int | None = None,
     crop: int | None = None,
@@ -98,8 +101,8 @@ def read_pictures(
     `place`: a folder of pictures (labels: its sub-folders), one picture, an .npy, `FILE.npz[:KEY]`, an IDX file, the
     binary files of CIFAR, Parquet files with encoded pictures, a folder of one of these, the aligned CelebA folder (cut
     to its middle 148 pixels and made 32 where nothing else is asked), `digits8`, `fashion-mnist`, `mnist`, `cifar10`,
-    `celeba` (found below `where`), or `hub:NAME`; `:PART` after it is `train` where nothing is said. Also an array of
-    whole numbers [n, H, W], [n, H, W, C] or [n, C, H, W].
+    `celeba` (found below `where`), or `hub:NAME`; `:PART` after it is `train` where nothing is said. Also an array or a
+    tensor of whole numbers [n, H, W], [n, H, W, C] or [n, C, H, W], or a list of pictures: arrays, or pillow's.
 
     `crop`: cut the middle square of that side; `size`: then make the middle square so large, by a bicubic filter that
     averages where it makes smaller; `gray`: one channel, by luma. `labelled`: read labels too. `skip_bad`: leave out
@@ -118,6 +121,7 @@ def read_pictures(
     say = report or (lambda line: None)
     if isinstance(place, Pictures):
         return _finished(place, wanted, like)
+    place = arrays.in_memory(place)
     if isinstance(place, np.ndarray):
         return _finished(Pictures(arrays.of_array(place, "the array"), source="the array"), wanted, like)
     text, part = _divided(place)
