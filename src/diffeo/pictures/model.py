@@ -85,7 +85,7 @@ class PictureModel:
         schedule: str | Path | None = None,
         progress: Progress | None = None,
     ) -> "PictureModel":
-        """Fit a density to pictures: an array uint8 [n, H, W] or [n, C, H, W], a list of them, a folder, a file, or a name.
+        """Fit a density to pictures: uint8 [n, H, W] or [n, C, H, W], a list of them, a folder, a file, or a name.
 
         `valid`: pictures to validate on, instead of held-out ones. `resume`: go on with the interrupted run in `out`.
         `schedule`: a model whose run by the clock is to be repeated. `progress` is called with records: messages, and
