@@ -7,7 +7,8 @@ import torch
 
 from diffeo.config import PictureConfig
 from diffeo.pictures import fitting
-from diffeo.pictures.fitting import Material, fit_pictures
+from diffeo.pictures.fitting import fit_pictures
+from diffeo.pictures.material import Material
 from diffeo.pictures.recipes import build, planned
 
 

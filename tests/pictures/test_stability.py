@@ -7,7 +7,8 @@ import torch
 from diffeo.config import PictureConfig
 from diffeo.data.pictures import Pictures, read_pictures
 from diffeo.errors import DataError
-from diffeo.pictures.fitting import Material, fit_pictures
+from diffeo.pictures.fitting import fit_pictures
+from diffeo.pictures.material import Material
 
 STEPS, SEEDS = 500, 20
 

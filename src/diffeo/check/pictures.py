@@ -16,7 +16,7 @@ from diffeo.check.behaviour import ALONE
 from diffeo.check.lines import Line, flag, most_errors, skip, worst
 from diffeo.check.subject import relative
 from diffeo.data.pictures import Pictures
-from diffeo.pictures.fitting import one_hot
+from diffeo.pictures.material import one_hot
 from diffeo.pictures.model import PictureModel
 from diffeo.quantized import Quantized
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from diffeo.artefact import fill
 from diffeo.config import PictureConfig
 from diffeo.fitting import check_device
+from diffeo.pictures.material import Material
 from diffeo.pictures.plan import PicturePlan
 from diffeo.pictures.recipes import AUTO, RECIPES, build, planned
 from diffeo.processors import processors
@@ -19,7 +20,7 @@ from diffeo.quantized import Quantized, bits_per_dim, cell_noise
 from diffeo.resume import Standing
 from diffeo.training import Interrupted, Problem, Settings, State, train
 
-__all__ = ["Fitted", "Material", "Shot", "fit_pictures", "one_hot"]
+__all__ = ["Fitted", "Shot", "fit_pictures"]
 
 STARTERS = 512  # pictures that the start is taken from
 ROUNDS = 30  # validations in a budget, about
@@ -44,25 +45,6 @@ class Fitted:
     plan: PicturePlan
     settings: Settings
     state: State
-
-
-@dataclass(frozen=True)
-class Material:
-    """Pictures uint8 [n, C, H, W] to learn from and held out, with their classes one-hot or None."""
-
-    train: Tensor
-    valid: Tensor
-    train_context: Tensor | None
-    valid_context: Tensor | None
-    grays: int
-    classes: int
-
-
-def one_hot(labels: np.ndarray | None, classes: int) -> Tensor | None:
-    """labels [n] -> float [n, classes]; None where there are no classes."""
-    if not classes or labels is None:
-        return None
-    return torch.nn.functional.one_hot(torch.from_numpy(labels), classes).float()
 
 
 def fit_pictures(

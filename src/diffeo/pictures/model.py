@@ -1,10 +1,8 @@
 """A model of pictures: a density of grey levels, and how it came about. Fit, score, sample, interpolate, save, load."""
 
-import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -18,13 +16,13 @@ from torch import Tensor
 
 from diffeo import artefact
 from diffeo.config import PictureConfig, first_fault
-from diffeo.data.pictures import Pictures, grid, read_pictures, write_png
-from diffeo.data.split import held_out
+from diffeo.data.pictures import Pictures
 from diffeo.errors import DataError, ModelError, shown
 from diffeo.outset import Clock
 from diffeo.pictures.card import PictureCard
 from diffeo.pictures.findings import PictureFindings
-from diffeo.pictures.fitting import Fitted, Material, fit_pictures, one_hot
+from diffeo.pictures.fitting import Fitted, fit_pictures
+from diffeo.pictures.material import Material, Progress, Shots, one_hot, parted, read
 from diffeo.pictures.plan import PicturePlan
 from diffeo.pictures.recipes import build
 from diffeo.pictures.showing import great_circle
@@ -42,7 +40,6 @@ RANKED = 2000  # training pictures that scores are ranked among
 DRAWN = 64  # pictures drawn at a time
 LAST = 0.08  # of the budget, for the last look at what was held out and the evidence
 TOLD = ("version", "torch", "source", "parameters", "epochs", "steps", "skipped", "returns", "seconds")
-Progress = Callable[[dict[str, Any]], None]
 
 
 class PictureModel:
@@ -105,12 +102,12 @@ class PictureModel:
             report({"message": f"{folder} is finished already"})
             return cls.load(folder)
         with threads(config.threads), signals(folder is not None) as stopped:
-            pictures = _read(data, config, report)
-            held = None if valid is None else _read(valid, config, report, pictures.event, pictures.grays)
-            material, fingerprint, parts = _parted(pictures, held, config)
+            pictures = read(data, config, report)
+            held = None if valid is None else read(valid, config, report, pictures.event, pictures.grays)
+            material, fingerprint, parts = parted(pictures, held, config)
             earlier = go_on(folder, config, fingerprint, PicturePlan) if resume and folder is not None else None
             repeat = None if schedule is None else repeated(Path(schedule), config, fingerprint, PicturePlan)
-            shot = None if folder is None else _Shots(folder, pictures.grays, fresh=earlier is None)
+            shot = None if folder is None else Shots(folder, pictures.grays, fresh=earlier is None)
             try:
                 fitted = fit_pictures(
                     material, config, lambda: _for_training(clock), report, stopped, shot, earlier, repeat
@@ -205,7 +202,7 @@ class PictureModel:
         """Pictures of this model's shape, from wherever they are; cut and resized as for the fit. With their labels, if
         the density is conditioned on labels and there are some."""
         config, plan = self.card.config, self.card.plan
-        silent = partial(_read, data, report=lambda record: None, event=plan.event, grays=plan.grays)
+        silent = partial(read, data, report=lambda record: None, event=plan.event, grays=plan.grays)
         if config.label:
             with suppress(DataError):
                 return silent(config)
@@ -408,82 +405,11 @@ class PictureModel:
         return f"<pre>{escape(repr(self))}</pre>{picture}"
 
 
-class _Shots:
-    """Grids of samples during training, written into the model's folder."""
-
-    def __init__(self, folder: Path, grays: int, fresh: bool) -> None:
-        self.folder, self.grays = folder / artefact.SAMPLES, grays
-        for path in list(self.folder.glob("step_*.png")) if fresh else []:
-            path.unlink(missing_ok=True)
-
-    def __call__(self, step: int, pixels: np.ndarray) -> None:
-        with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_png(self.folder / f"step_{step:06d}.png", grid(pixels, grays=self.grays), overwrite=True)
-
-
-def _read(
-    data: Any,
-    config: PictureConfig,
-    report: Progress,
-    event: tuple[int, int, int] | None = None,
-    grays: int | None = None,
-) -> Pictures:
-    """Pictures from wherever they are; of a shape and so many grey levels, where these are known."""
-    found = read_pictures(
-        data,
-        size=config.size,
-        crop=config.crop,
-        gray=config.gray,
-        skip_bad=config.skip_bad,
-        labelled=config.label,
-        where=config.where,
-        like=event,
-        report=lambda text: report({"message": text}),
-    )
-    if grays is not None and found.grays > grays and len(found.pixels) and int(found.pixels.max()) >= grays:
-        top = int(found.pixels.max())
-        raise DataError(f"{found.source}: expected grey levels 0..{grays - 1}, as in the fit, got {top}")
-    return found
-
-
-def _parted(
-    pictures: Pictures, held: Pictures | None, config: PictureConfig
-) -> tuple[Material, str, tuple[Pictures, Pictures]]:
-    """What is learned from and what is held out, by a hash of their numbers unless pictures are named; and all that
-    decides the fit, as one sha256."""
-    n = len(pictures.pixels)
-    if n < 2:
-        raise DataError(f"{pictures.source}: expected two pictures or more to learn from, got {n}")
-    classes = len(pictures.classes) if config.label else 0
-    if config.label and pictures.labels is None:
-        raise DataError(f"{pictures.source}: --label asks for labels, and there are none; leave it out")
-    if held is None:
-        mask = held_out(n, config.valid_fraction, config.seed)
-        if not mask.any() or mask.all():
-            mask = np.arange(n) == n - 1
-        parts = pictures.take(~mask), pictures.take(mask)
-    else:
-        parts = pictures, held
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(repr(part.pixels.shape).encode() + part.pixels.tobytes())
-        if classes and part.labels is not None:
-            digest.update(part.labels.tobytes())
-    train, valid = (torch.from_numpy(part.pixels) for part in parts)
-    labels = [None if part.labels is None else one_hot(part.labels, classes) for part in parts]
-    return Material(train, valid, labels[0], labels[1], pictures.grays, classes), digest.hexdigest(), parts
-
-
 @torch.no_grad()
 def _ranked(density: Quantized, data: Material, budget: float | None) -> np.ndarray:
     """Log-probabilities of training pictures that scores are ranked among, as many as 1 % of the budget bears."""
-    order, found, began = (
-        torch.from_numpy(np.random.default_rng(0).permutation(len(data.train))[:RANKED]),
-        [],
-        time.monotonic(),
-    )
-    for some in order.split(DRAWN):
+    found, began = list[Tensor](), time.monotonic()
+    for some in torch.from_numpy(np.random.default_rng(0).permutation(len(data.train))[:RANKED]).split(DRAWN):
         context = None if data.train_context is None else data.train_context[some]
         found.append(density.log_prob(data.train[some], context, 1).double())
         if budget is not None and time.monotonic() - began > 0.01 * budget:
