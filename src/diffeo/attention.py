@@ -63,6 +63,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
         ctx.causal = causal
+        q, k, v = (part if part.stride(-1) == 1 else part.contiguous() for part in (q, k, v))  # torch's kernel asks it
         if q.is_cpu and FORWARD is not None and BACKWARD is not None:
             found, sums = FORWARD(q, k, v, 0.0, causal)
             ctx.save_for_backward(q, k, v, found, sums)

@@ -120,6 +120,9 @@ class PictureConfig(_Clocked):
     learning_rate: float | None = Field(None, gt=0, le=1, description="highest learning rate")
     layers: int | None = Field(None, ge=1, le=256, description="layers of the flow; of pictures: steps of a level")
     hidden: int | None = Field(None, ge=1, le=4096, description="width of the conditioner networks")
+    optimizer: Literal["adamw", "adamax"] | None = Field(
+        None, description="pictures: how weights are moved; the recipe's own by default"
+    )
     noise: Literal["uniform", "variational"] | None = Field(
         None, description="pictures: how grey levels are made continuous; the recipe's own by default"
     )

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from diffeo.bases import Density
 from diffeo.door import check_context, check_draws
-from diffeo.errors import DataError, ShapeError, shown, whole
+from diffeo.errors import DataError, ModelError, ShapeError, shown, whole
 from diffeo.flow import Flow
+from diffeo.scalars import working_dtype
+from diffeo.transforms.base import common_context
 
 __all__ = ["POINTS", "Noise", "Quantized", "bits_per_dim", "cell_noise", "lattice", "log_mean_exp", "log_sum_exp"]
 
@@ -85,7 +87,10 @@ def bits_per_dim(log_prob: Tensor, dimensions: int) -> Tensor:
 class Noise(Protocol):
     """What a picture's place within its cell is drawn from, other than evenly: `diffeo.dequantization`."""
 
-    def from_noise(self, eps: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    event: tuple[int, ...]
+    context_features: int
+
+    def from_noise(self, eps: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Standard normals eps and grey levels x, both [n, *event] -> (u in (0, 1) [n, *event], log q(u | x) [n])."""
 
 
@@ -119,6 +124,11 @@ class Quantized(Density):
             raise ShapeError(f"levels: expected {MOST_LEVELS} or fewer, got {levels}")
         self.event_shape, self.context_features = flow.event_shape, flow.context_features
         self.dimensions = math.prod(self.event_shape)
+        if noise is not None:
+            self.context_features = common_context(flow, noise)
+            if tuple(cast(Noise, noise).event) != self.event_shape:
+                found = f"{list(self.event_shape)}, got that of {list(cast(Noise, noise).event)}"
+                raise ShapeError(f"noise: expected noise of events of the flow, {found}")
         self.register_buffer("like", torch.empty(0), persistent=False)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None, points: int | None = None) -> Tensor:
@@ -139,12 +149,14 @@ class Quantized(Density):
 
     def _at(self, x: Tensor, context: Tensor | None, place: "partial[Tensor] | None") -> Tensor:
         """log p(v) - log q(u | x) - D log levels, u by an even place in the cell, drawn if none is named."""
-        u = torch.rand_like(x).clamp_(max=1 - 0.5**FINEST) if place is None else place()  # less than a whole level
+        u = _drawn(x) if place is None else place()
         cost = None
         if self.noise is not None:
             eps = torch.randn_like(x) if place is None else torch.special.ndtri(u)
-            u, cost = cast(Noise, self.noise).from_noise(eps, x)
-        log_prob = self.flow.log_prob((x + u) / self.levels, context) - self.dimensions * math.log(self.levels)
+            noise = cast(Noise, self.noise)
+            u, cost = noise.from_noise(eps, x, context if noise.context_features else None)
+        given = context if self.flow.context_features else None
+        log_prob = self.flow.log_prob((x + u) / self.levels, given) - self.dimensions * math.log(self.levels)
         return log_prob if cost is None else log_prob - cost
 
     @torch.no_grad()
@@ -175,7 +187,9 @@ class Quantized(Density):
     @torch.no_grad()
     def from_latent(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """The pictures [n, *event], of grey levels, in whose cells the noise z [n, *latent] comes out."""
-        v = self.flow.from_latent(z, context).nan_to_num(0.5)
+        v = self.flow.from_latent(z, context)
+        if bool(v.isnan().any()):
+            raise ModelError("a picture that was drawn is not a number; the weights are damaged, or training diverged")
         levels = (v * self.levels).floor().clamp(0, self.levels - 1)
         return levels.to(torch.uint8)
 
@@ -186,7 +200,9 @@ class Quantized(Density):
         if tuple(x.shape[1:]) != self.event_shape or x.ndim == 0:
             wanted = ", ".join(["n", *map(str, self.event_shape)])
             raise ShapeError(f"x: expected grey levels of shape [{wanted}], got {list(x.shape)}")
-        if x.numel() and not (x.dtype == torch.uint8 and self.levels == 256):
+        known = x.dtype == torch.uint8 and (self.levels == 256 or (x.is_cuda and torch.is_grad_enabled()))
+        if x.numel() and not known:  # in training on an accelerator nobody looks, as that would mean to wait for it
+            x = x if x.is_floating_point() else x.to(torch.int64)
             low, high = x.aminmax()
             wanted = f"whole numbers from 0 to {self.levels - 1}"
             if not (float(low) >= 0 and float(high) < self.levels):
@@ -194,7 +210,7 @@ class Quantized(Density):
                 raise DataError(f"x: expected {wanted}, got {found}; pass grey levels as they are in the file")
             if x.is_floating_point() and not bool((x == x.floor()).all()):
                 raise DataError(f"x: expected {wanted}, got fractions; multiply and round to grey levels first")
-        return x.to(self.like)
+        return x.to(self.like.device, working_dtype(self.like))  # half a dtype has no room for places in a cell
 
     def _pieces(self, x: Tensor, context: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
         if torch.is_grad_enabled() or len(x) <= PIECE:
@@ -203,6 +219,11 @@ class Quantized(Density):
         for start in range(0, len(x), PIECE):
             some = slice(start, start + PIECE)
             yield x[some], None if context is None else context[some]
+
+
+def _drawn(x: Tensor) -> Tensor:
+    """Even places of cells, at neither end: at 0 a logarithm may end, and with 1 the next level begins."""
+    return torch.rand_like(x).clamp_(0.5 ** (FINEST + 1), 1 - 0.5 ** (FINEST + 1))
 
 
 def cell_noise(x: Tensor, draw: int = 0) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffeo.errors import ModelError, ShapeError
+from diffeo.errors import ModelError
 from diffeo.pictures.recipes import RECIPES, build, planned
 from diffeo.quantized import Quantized, cell_noise
 from diffeo.training import Problem, Settings, State, train
@@ -102,7 +102,18 @@ def test_starts_are_normal_noise_s_density() -> None:
 def test_wrong_recipes_and_sizes() -> None:
     with pytest.raises(ModelError, match="recipe: expected one of glow-small"):
         planned("glow", (1, 28, 28))
-    with pytest.raises(ModelError, match="divisible by 4 for 2 levels, got 27 x 28; choose another --size"):
-        build(planned("glow-small", (1, 27, 28)))
-    with pytest.raises((ShapeError, ModelError), match="9"):
-        build(planned("tarflow-28", (1, 9, 9)))
+    for name, size, divisor in (
+        ("glow-small", (27, 28), 4),
+        ("tarflow-28", (30, 30), 4),
+        ("jet-32", (15, 15), 4),
+        ("realnvp-32", (31, 32), 2),
+        ("realnvp-32-packed", (30, 30), 4),
+        ("uva-multiscale", (30, 30), 4),
+    ):
+        said = f"{name} takes height and width divisible by {divisor}, got {size[0]} x {size[1]}; choose another --size"
+        with pytest.raises(ModelError, match=said):
+            build(planned(name, (1, *size)))
+    with pytest.raises(ModelError, match="divisible by 4, got 6 x 6"):
+        build(planned("realnvp-32", (1, 6, 6), levels=3, noise="variational"))
+    with pytest.raises(ModelError, match="hidden: tarflow-32 takes a multiple of 6, got 256"):
+        build(planned("tarflow-32", (3, 32, 32), width=256))

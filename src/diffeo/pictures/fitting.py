@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from diffeo.artefact import fill
 from diffeo.config import PictureConfig
+from diffeo.errors import ModelError
 from diffeo.fitting import check_device
 from diffeo.pictures.material import Material
 from diffeo.pictures.plan import PicturePlan
@@ -67,6 +69,7 @@ def fit_pictures(
             report({"stage": "start", "message": f"{plan.recipe}: {_size(density):,} parameters"})
             _settle(density, data)
             density.to(device)
+            _hasten(density, device.type == "cuda")
             settings = repeat[1] if repeat else _settings(density, plan, data, config, left())
             budget, state = left(), State()
         else:
@@ -74,8 +77,8 @@ def fit_pictures(
             density = build(plan)
             fill(density, earlier.density, "the interrupted run")
             density.to(device)
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        if settings.threads and not config.threads:
+            torch.set_num_threads(min(settings.threads, processors() or settings.threads))
         _hasten(density, device.type == "cuda")
         task = _problem(density.eval(), data, settings, device, state, shot)
         try:
@@ -116,7 +119,7 @@ def _settings(
     density: Quantized, plan: PicturePlan, data: Material, config: PictureConfig, seconds: float | None
 ) -> Settings:
     chosen = {**RECIPES[plan.recipe].training, "seed": config.seed}
-    for name in ("batch_size", "learning_rate"):
+    for name in ("optimizer", "batch_size", "learning_rate"):
         if (value := getattr(config, name)) is not None:
             chosen[name] = value
     chosen["epochs"], chosen["patience"] = config.epochs or EVER, EVER
@@ -149,6 +152,7 @@ def _step_seconds(density: Quantized, data: Material, batch: int) -> float:
     while len(found) < TRIALS and max(found, default=0.0) < LONG:
         began = time.monotonic()
         density.objective(x, context).mean().backward()
+        float(next(p.grad for p in density.parameters() if p.grad is not None).sum())  # waits for a device
         found.append(time.monotonic() - began)
     density.zero_grad()
     return max(min(found), 1e-4)
@@ -168,10 +172,13 @@ def _problem(
 
     @torch.no_grad()
     def validate() -> Tensor:
+        _hasten(density, False)
         found = density.log_prob(valid_x, valid_c).double()
+        _hasten(density, device.type == "cuda")
         rounds = len(state.schedule)
         if shot is not None and rounds >= shots[0]:
-            shot(state.step, density.from_latent(*noise).cpu().numpy())
+            with suppress(ModelError):  # a run that diverges goes back, and says so
+                shot(state.step, density.from_latent(*noise).cpu().numpy())
             shots[0] = max(rounds + 1, rounds + rounds // (SHOTS // 3))
         return torch.where(found.isnan(), found, found.clamp(min=FAINTEST)).mean()[None]
 

@@ -4,7 +4,6 @@ from functools import partial
 
 from diffeo import scalars
 from diffeo.convnets import ConvNet
-from diffeo.errors import ModelError
 from diffeo.pictures.plan import PicturePlan
 from diffeo.transforms import ActNorm, Chain, Conv1x1, Multiscale, PictureCoupling, Squeeze, Transform
 
@@ -14,10 +13,7 @@ __all__ = ["glow"]
 def glow(plan: PicturePlan) -> Transform:
     """``plan.levels`` levels: a squeeze, ``plan.steps`` steps with nets ``plan.width`` wide, and what is known of the
     half that leaves from the half that goes on. The last level ends with an ActNorm, its learned prior."""
-    event, levels, least = plan.event, list[Transform](), 2**plan.levels
-    if event[1] % least or event[2] % least:
-        wanted = f"height and width divisible by {least} for {plan.levels} levels"
-        raise ModelError(f"pictures: {plan.recipe} takes {wanted}, got {event[1]} x {event[2]}; choose another --size")
+    event, levels = plan.event, list[Transform]()
     net = partial(ConvNet, width=plan.width, context=plan.classes)
     prior = partial(ConvNet, width=0, context=plan.classes)
     for i in range(plan.levels):

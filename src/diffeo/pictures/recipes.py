@@ -1,5 +1,6 @@
 """The recipes of pictures: one line each in one dictionary, and what builds them all."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,11 +104,12 @@ def planned(recipe: str, event: tuple[int, int, int], **choices: Any) -> Picture
 
 
 def build(plan: PicturePlan) -> Quantized:
-    """The density of a plan, untrained. Raises ShapeError where pictures of that shape cannot go through it.
+    """The density of a plan, untrained. Raises ModelError where pictures of that shape cannot go through it.
 
     >>> build(planned("glow-small", (1, 8, 8), steps=1, width=8)).sample(2).shape
     torch.Size([2, 1, 8, 8])
     """
+    _check(plan)
     unit: Transform = Standardize(0.5, 0.5)  # type: ignore[arg-type]
     if plan.alpha:
         beyond = 0.5 * plan.alpha / (1 - plan.alpha)
@@ -116,3 +118,16 @@ def build(plan: PicturePlan) -> Quantized:
     base = StandardNormal(transform.event_after(plan.event))
     noise = VariationalNoise(plan.event, NOISE_WIDTH, grays=plan.grays) if plan.noise == "variational" else None
     return Quantized(Flow(transform, base, event_shape=plan.event, on_nan="nan"), plan.grays, noise)
+
+
+def _check(plan: PicturePlan) -> None:
+    """Raise ModelError, in words of what a person can choose, where pictures or nets do not fit the recipe."""
+    make, (_, height, width) = RECIPES[plan.recipe].transform, plan.event
+    tokens = make in (tarflow, jet)
+    halvings = plan.levels - (make is realnvp and not plan.packed)
+    side = math.lcm(plan.patch if tokens else 2**halvings, 2 if plan.noise == "variational" else 1)
+    if height % side or width % side:
+        found = f"height and width divisible by {side}, got {height} x {width}"
+        raise ModelError(f"pictures: {plan.recipe} takes {found}; choose another --size")
+    if tokens and plan.width % plan.heads:
+        raise ModelError(f"hidden: {plan.recipe} takes a multiple of {plan.heads}, got {plan.width}")
