@@ -41,6 +41,7 @@ __all__ = [
 FORMAT, FORMAT_VERSION = "diffeo-model", 1
 MODEL, RESUME = "model.json", "resume.json"
 SAMPLES = "samples"  # pictures drawn while a density of pictures is learned
+STALE = ("report.html", "report.json")
 _SAMPLE = re.compile(r"step_\d{6,}\.png|\.step_\d{6,}\.png\.[0-9a-f]+\.part")
 LARGEST_JSON = 64 * 2**20
 LARGEST_WEIGHTS = 8 * 2**30
@@ -125,6 +126,8 @@ def write_set(
     with suppress(OSError):  # the model is whole already; what is late is found under its other name
         for other, digest in digests.items():
             os.replace(folder / _staged(other, digest), folder / other)
+        for page in STALE if prefix == "weights" else ():  # a report of what was there before
+            (folder / page).unlink(missing_ok=True)
         _sweep(folder, prefix, {weights, *(_staged(other, digest) for other, digest in digests.items())})
 
 

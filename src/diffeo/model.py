@@ -30,7 +30,7 @@ from diffeo.recipes import Plan, build, least_numbers
 from diffeo.report.evidence import Extreme
 from diffeo.report.findings import Findings, compare, score_of
 from diffeo.report.verdict import verdict
-from diffeo.resume import go_on, keep, repeated, signals
+from diffeo.resume import go_on, keep, refuse, repeated, signals
 from diffeo.rows import Layout
 from diffeo.seen import Seen, of_other_rows
 from diffeo.training import Interrupted
@@ -106,7 +106,7 @@ class Model:
         check_device(config.device)
         folder = None if out is None else artefact.open_folder(out, overwrite, resume)
         if resume:
-            _refuse_resume(folder, schedule)
+            refuse(folder, schedule)
             if folder is not None and not (folder / artefact.RESUME).exists():
                 report({"message": f"{folder} is finished already"})
                 return cls.load(folder)
@@ -443,14 +443,6 @@ def _shown(cell: pa.Scalar) -> str:
 def _found(data: Any) -> Any:
     """A path, or the embedded data set of that name."""
     return path_of(str(data)) if isinstance(data, str | Path) else data
-
-
-def _refuse_resume(folder: Path | None, schedule: str | Path | None) -> None:
-    """Refuse to go on where there is nothing to go on with."""
-    if schedule is not None:
-        raise ModelError("schedule: a run that goes on keeps its schedule; leave --schedule out, or start again")
-    if folder is None or not ((folder / artefact.RESUME).exists() or (folder / artefact.MODEL).exists()):
-        raise ModelError(f"{folder or 'nothing'} holds no interrupted run to go on with; leave --resume out")
 
 
 def _rebuilt(plan: Plan, layout: Layout, tensors: dict[str, torch.Tensor], folder: Path) -> Mixed:

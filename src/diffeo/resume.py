@@ -17,7 +17,7 @@ from diffeo.config import Config
 from diffeo.errors import ModelError
 from diffeo.training import Settings, State
 
-__all__ = ["Standing", "go_on", "keep", "repeated", "signals"]
+__all__ = ["Standing", "go_on", "keep", "refuse", "repeated", "signals"]
 
 _FREE = ("threads", "device", "where")  # what may change when a run goes on
 _CLOCK = ("budget", "epochs")  # what a recorded schedule stands for
@@ -57,6 +57,14 @@ def signals(catch: bool) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def refuse(folder: Path | None, schedule: str | Path | None) -> None:
+    """Refuse to go on where there is nothing to go on with."""
+    if schedule is not None:
+        raise ModelError("schedule: a run that goes on keeps its schedule; leave --schedule out, or start again")
+    if folder is None or not ((folder / artefact.RESUME).exists() or (folder / artefact.MODEL).exists()):
+        raise ModelError(f"{folder or 'nothing'} holds no interrupted run to go on with; leave --resume out")
 
 
 def keep(folder: Path, config: Config, fingerprint: str, run: Standing) -> None:

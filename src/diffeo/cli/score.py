@@ -113,6 +113,8 @@ def _bits(model: "PictureModel", tally: "Tally") -> dict[str, Any]:
     """The mean of bits per dimension, and its standard error."""
     nats, found = model.density.dimensions * math.log(2), tally.summary()
     mean, error = found["mean_log_prob"], found["standard_error"]
+    if found["minus_infinite"]:
+        mean = error = None  # as one picture is impossible, the mean of all is infinite
     return {
         "bits_per_dim": None if mean is None else -mean / nats,
         "bits_per_dim_error": None if error is None else error / nats,

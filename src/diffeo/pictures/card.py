@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diffeo.config import Config, PictureConfig
+from diffeo.errors import ModelError
 from diffeo.pictures.plan import PicturePlan
 from diffeo.training import Settings
 
@@ -44,6 +45,14 @@ class PictureCard(Config):
     returns: int
     seconds: float
     schedule: tuple[float, ...] = Field(description="progress at the start of each round, to repeat a run by the clock")
+
+    @model_validator(mode="after")
+    def _together(self) -> "PictureCard":
+        """Refuse a record whose parts do not belong together."""
+        fine = len(self.classes) == len(self.class_shares) == self.plan.classes
+        if not (fine and all(share >= 0 for share in self.class_shares) and len(self.percentiles) == 1001):
+            raise ModelError("classes, class_shares, percentiles: they do not belong together")
+        return self
 
     @property
     def recipe(self) -> str:

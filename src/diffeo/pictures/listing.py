@@ -24,6 +24,7 @@ def asking(model: PictureModel, **choices: Any) -> PictureModel:
     other = copy.copy(model)
     config = model.card.config.model_copy(update=choices)
     other.card = model.card.model_copy(update={"config": config})
+    other.lenient = bool(choices.get("skip_bad", model.lenient))
     return other
 
 
@@ -71,16 +72,21 @@ def score_tables(model: PictureModel, pictures: Pictures, draws: int | None = No
     for start in range(0, len(pictures), TOGETHER):
         some = slice(start, start + TOGETHER)
         log_prob = plain.log_prob(named.take(some), points=draws)
-        yield _lines(model, words[some], log_prob, [None] * len(log_prob))
+        ranked = log_prob if draws in (None, model.card.points) else plain.log_prob(named.take(some))
+        yield _lines(model, words[some], log_prob, ranked, [None] * len(log_prob))
     if pictures.skipped:
         pairs = [line.partition(": ") for line in pictures.skipped]
         nothing = np.full(len(pairs), np.nan)
-        yield _lines(model, [name for name, _, _ in pairs], nothing, [why or "unreadable" for _, _, why in pairs])
+        reasons: list[str | None] = [why or "unreadable" for _, _, why in pairs]
+        yield _lines(model, [name for name, _, _ in pairs], nothing, nothing, reasons)
 
 
-def _lines(model: PictureModel, names: list[str], log_prob: np.ndarray, reasons: list[str | None]) -> pa.Table:
+def _lines(
+    model: PictureModel, names: list[str], log_prob: np.ndarray, ranked: np.ndarray, reasons: list[str | None]
+) -> pa.Table:
+    """`ranked`: the same scores by as many draws as those of the training pictures."""
     card, missing = model.card, np.isnan(log_prob)
-    percentile = 100.0 * np.searchsorted(card.percentiles, log_prob, side="right") / len(card.percentiles)
+    percentile = 100.0 * np.searchsorted(card.percentiles, ranked, side="right") / len(card.percentiles)
     numbers = {
         "log_prob": log_prob,
         "bits_per_dim": -log_prob / (model.density.dimensions * math.log(2)),

@@ -60,9 +60,13 @@ def read(
         like=event,
         report=lambda text: report({"message": text}),
     )
+    if grays is not None and found.grays < grays:
+        told = f"{found.grays} grey levels, but this model takes {grays}"
+        raise DataError(f"{found.source}: has {told}; bring them to the same scale, and fit or score them again")
     if grays is not None and found.grays > grays and len(found.pixels) and int(found.pixels.max()) >= grays:
         top = int(found.pixels.max())
-        raise DataError(f"{found.source}: expected grey levels 0..{grays - 1}, as in the fit, got {top}")
+        hint = "PNG files that diffeo wrote are spread to 0..255, an .npy keeps the levels"
+        raise DataError(f"{found.source}: expected grey levels 0..{grays - 1}, as in the fit, got {top}; {hint}")
     return found
 
 
@@ -98,11 +102,12 @@ class Shots:
     """Grids of samples during training, written into the model's folder."""
 
     def __init__(self, folder: Path, grays: int, fresh: bool) -> None:
-        self.folder, self.grays = folder / artefact.SAMPLES, grays
-        for path in list(self.folder.glob("step_*.png")) if fresh else []:
-            path.unlink(missing_ok=True)
+        self.folder, self.grays, self.fresh = folder / artefact.SAMPLES, grays, fresh
 
     def __call__(self, step: int, pixels: np.ndarray) -> None:
         with suppress(OSError):
+            for path in list(self.folder.glob("step_*.png")) if self.fresh else []:  # of another run
+                path.unlink(missing_ok=True)
+            self.fresh = False
             self.folder.mkdir(parents=True, exist_ok=True)
             write_png(self.folder / f"step_{step:06d}.png", grid(pixels, grays=self.grays), overwrite=True)

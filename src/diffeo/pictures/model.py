@@ -17,7 +17,7 @@ from torch import Tensor
 from diffeo import artefact
 from diffeo.config import PictureConfig, first_fault
 from diffeo.data.pictures import Pictures
-from diffeo.errors import DataError, ModelError, shown
+from diffeo.errors import DataError, ModelError, shown, whole
 from diffeo.outset import Clock
 from diffeo.pictures.card import PictureCard
 from diffeo.pictures.findings import PictureFindings
@@ -28,7 +28,7 @@ from diffeo.pictures.recipes import build
 from diffeo.pictures.showing import great_circle
 from diffeo.processors import threads
 from diffeo.quantized import Quantized, log_sum_exp
-from diffeo.resume import go_on, keep, repeated, signals
+from diffeo.resume import go_on, keep, refuse, repeated, signals
 from diffeo.training import Interrupted
 from diffeo.version import __version__
 
@@ -57,6 +57,7 @@ class PictureModel:
     ) -> None:
         self.card, self.density, self.folder = card, density, folder
         self._findings = findings
+        self.lenient = False  # whether files that cannot be read are left out, and told in `skipped`
         self._record: dict[str, Any] = {}
 
     @property
@@ -96,13 +97,15 @@ class PictureModel:
         report = progress or (lambda record: None)
         clock = Clock(time.monotonic(), config.budget)
         folder = None if out is None else artefact.open_folder(out, overwrite, resume)
-        if resume and folder is not None and not (folder / artefact.RESUME).exists():
-            if not (folder / artefact.MODEL).exists():
-                raise ModelError(f"{folder} holds no interrupted run to go on with; leave --resume out")
-            report({"message": f"{folder} is finished already"})
-            return cls.load(folder)
+        if resume:
+            refuse(folder, schedule)
+            if folder is not None and not (folder / artefact.RESUME).exists():
+                report({"message": f"{folder} is finished already"})
+                return cls.load(folder)
         with threads(config.threads), signals(folder is not None) as stopped:
             pictures = read(data, config, report)
+            if pictures.size is not None:  # chosen for what it is: to be done again to all that is scored
+                config = config.model_copy(update={"size": pictures.size, "crop": pictures.crop})
             held = None if valid is None else read(valid, config, report, pictures.event, pictures.grays)
             material, fingerprint, parts = parted(pictures, held, config)
             earlier = go_on(folder, config, fingerprint, PicturePlan) if resume and folder is not None else None
@@ -200,12 +203,16 @@ class PictureModel:
 
     def read(self, data: Any) -> Pictures:
         """Pictures of this model's shape, from wherever they are; cut and resized as for the fit. With their labels, if
-        the density is conditioned on labels and there are some."""
+        the density is conditioned on labels and knows theirs."""
         config, plan = self.card.config, self.card.plan
+        if not self.lenient:
+            config = config.model_copy(update={"skip_bad": False})
         silent = partial(read, data, report=lambda record: None, event=plan.event, grays=plan.grays)
         if config.label:
             with suppress(DataError):
-                return silent(config)
+                found = silent(config)
+                if set(found.classes) <= set(self.card.classes):
+                    return found
         return silent(config.model_copy(update={"label": False}))
 
     def _log_prob(self, pictures: Pictures, points: int | None = None) -> np.ndarray:
@@ -248,8 +255,10 @@ class PictureModel:
         """n new pictures uint8 [n, C, H, W]; of one class if the density is conditioned on labels and one is named,
         else of all classes as often as in training. The same seed gives the same pictures, at any temperature from the
         same noise."""
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
             raise DataError(f"n: expected a number of pictures, 1 or more, got {n!r}")
+        if seed is not None:
+            whole("seed", seed, 0)
         if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
             raise DataError(f"temperature: expected a number, 0 or more, got {temperature!r}")
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
@@ -298,6 +307,8 @@ class PictureModel:
         """Pictures uint8 [n, C, H, W] of noise [n, D]."""
         noise = torch.as_tensor(np.asarray(z), dtype=torch.float32)
         latent = self.density.flow.base.event_shape
+        if noise.ndim < 1 or noise[:1].numel() != math.prod(latent):
+            raise DataError(f"z: expected noise [n, {math.prod(latent)}], got {list(noise.shape)}")
         noise = noise.reshape(len(noise), *latent)
         with threads(self.card.config.threads):
             pieces = [
@@ -354,6 +365,9 @@ class PictureModel:
             card = PictureCard.model_validate(artefact.fields_of(record))
         except ValidationError as fault:
             raise ModelError(f"{folder / artefact.MODEL} is damaged: {first_fault(fault)}") from None
+        least, found = card.plan.steps * card.plan.width**2, sum(value.numel() for value in tensors.values())
+        if least > found:  # of any recipe; nothing is allocated before
+            raise ModelError(f"{folder}: the plan asks for {least:,} numbers or more, and {found:,} are there")
         with torch.random.fork_rng(devices=[]):
             density = build(card.plan)
         artefact.fill(density, tensors, str(folder))
@@ -411,7 +425,7 @@ def _ranked(density: Quantized, data: Material, budget: float | None) -> np.ndar
     found, began = list[Tensor](), time.monotonic()
     for some in torch.from_numpy(np.random.default_rng(0).permutation(len(data.train))[:RANKED]).split(DRAWN):
         context = None if data.train_context is None else data.train_context[some]
-        found.append(density.log_prob(data.train[some], context, 1).double())
+        found.append(density.log_prob(data.train[some], context, POINTS).double())
         if budget is not None and time.monotonic() - began > 0.01 * budget:
             break
     return torch.cat(found).numpy()

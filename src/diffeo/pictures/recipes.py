@@ -96,8 +96,7 @@ RECIPES = {
 def planned(recipe: str, event: tuple[int, int, int], **choices: Any) -> PicturePlan:
     """The plan of a recipe for pictures of a shape, with some choices of one's own. Raises ModelError for a recipe that
     there is not."""
-    if recipe not in RECIPES:
-        raise ModelError(f"recipe: expected one of {', '.join(RECIPES)}, got {shown(recipe)}")
+    _known(recipe)
     plan = PicturePlan.read(recipe=recipe, event=event, **{**RECIPES[recipe].choices, **choices})
     assert isinstance(plan, PicturePlan)
     return plan
@@ -120,8 +119,14 @@ def build(plan: PicturePlan) -> Quantized:
     return Quantized(Flow(transform, base, event_shape=plan.event, on_nan="nan"), plan.grays, noise)
 
 
+def _known(recipe: str) -> None:
+    if recipe not in RECIPES:
+        raise ModelError(f"recipe: expected one of {', '.join(RECIPES)}, got {shown(recipe)}")
+
+
 def _check(plan: PicturePlan) -> None:
     """Raise ModelError, in words of what a person can choose, where pictures or nets do not fit the recipe."""
+    _known(plan.recipe)
     make, (_, height, width) = RECIPES[plan.recipe].transform, plan.event
     tokens = make in (tarflow, jet)
     halvings = plan.levels - (make is realnvp and not plan.packed)

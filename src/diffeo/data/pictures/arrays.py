@@ -39,27 +39,45 @@ def is_listed(data: object) -> bool:
     """
     if not isinstance(data, list | tuple) or not data:
         return False
-    size = getattr(data[0], "shape", None) if hasattr(data[0], "shape") else getattr(data[0], "size", None)
-    return hasattr(data[0], "__array_interface__") and isinstance(size, tuple) and len(size) >= 2
+    first = data[0]
+    return (hasattr(first, "mode") and hasattr(first, "convert")) or len(getattr(first, "shape", ())) >= 2
 
 
 def in_memory(data: Any) -> Any:
-    """A tensor or a list of pictures as an array; anything else as it is. Raises DataError where listed pictures are
-    not of one size.
+    """A tensor, one of pillow's pictures or a list of pictures as an array; anything else as it is.
+
+    Raises DataError where listed pictures are not of one size.
 
     >>> in_memory([np.zeros((4, 4), np.uint8)] * 3).shape
     (3, 4, 4)
     """
+    if hasattr(data, "mode") and hasattr(data, "convert"):
+        return _one(data, "the picture")[None]
     if is_listed(data):
-        each = [np.asarray(picture) for picture in data]
+        each = [_one(picture, f"the list: picture {i + 1}") for i, picture in enumerate(data)]
         for i, picture in enumerate(each):
             if picture.shape != each[0].shape:
                 shapes = f"{list(each[0].shape)} as the first, got {list(picture.shape)}"
                 raise DataError(f"the list: picture {i + 1}: expected {shapes}; make them of one size")
         return np.stack(each)
     if hasattr(data, "detach") and hasattr(data, "ndim") and data.ndim >= 3:
-        return data.detach().cpu().numpy()
+        return _one(data, "the tensor")
     return data
+
+
+def _one(picture: Any, where: str) -> np.ndarray:
+    """A picture of a list: an array, a tensor, or pillow's, of which what is neither grey nor RGB becomes RGB."""
+    if hasattr(picture, "detach"):
+        try:
+            return np.asarray(picture.detach().cpu().numpy())
+        except TypeError:
+            raise DataError(f"{where}: expected whole numbers, got {picture.dtype}; round it to grey levels") from None
+    if not hasattr(picture, "convert"):
+        return np.asarray(picture)
+    if picture.mode.startswith(("I", "F")):
+        raise DataError(f"{where}: has more than 8 bits a channel (mode {picture.mode}); convert it to L or RGB")
+    grey = picture.mode in ("1", "L", "LA")
+    return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("L" if grey else "RGB"))
 
 
 def of_array(array: np.ndarray, where: str) -> np.ndarray:

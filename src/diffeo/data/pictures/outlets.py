@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from diffeo.data.arrow import one_line
 from diffeo.data.pictures.folders import GRID
 from diffeo.data.pictures.sinks import grid, write_bytes, write_folder, write_png
 from diffeo.errors import DataError
@@ -29,12 +30,15 @@ def outlet(place: str | Path, overwrite: bool = False) -> Outlet:
     if str(place) == "-":
         raise DataError("pictures cannot be written to standard output; name a folder, a .png or an .npy with -o")
     kinds: dict[str, Outlet] = {".png": "grid", ".npy": "array", "": "folder"}
-    kind = "folder" if path.is_dir() else kinds.get(path.suffix.lower())
+    try:
+        kind = "folder" if path.is_dir() else kinds.get(path.suffix.lower())
+        there = any(path.iterdir()) if kind == "folder" and path.is_dir() else path.exists()
+    except (OSError, ValueError) as fault:
+        raise DataError(f"{str(place)[:80]}: cannot be written to ({one_line(fault)}); name another place") from None
     if kind is None:
         raise DataError(
             f"{place}: pictures go into a folder, one .png with a grid of them, or an .npy; name one of these"
         )
-    there = any(path.iterdir()) if kind == "folder" and path.is_dir() else path.exists()
     if there and not overwrite:
         raise DataError(f"{place}: exists already; name another place, or say --overwrite")
     if not path.absolute().parent.is_dir():

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,6 +125,9 @@ def read_pictures(
     place = arrays.in_memory(place)
     if isinstance(place, np.ndarray):
         return _finished(Pictures(arrays.of_array(place, "the array"), source="the array"), wanted, like)
+    if not isinstance(place, str | Path):
+        what = "name a folder or a file, or pass an array [n, H, W], a tensor, or a list of pictures"
+        raise DataError(f"pictures: cannot be read from a {type(place).__name__}; {what}")
     text, part = _divided(place)
     asked = _Asked(os.fspath(place), part, wanted, skip_bad, labelled, like, say)
     if text.startswith(_HUB):
@@ -169,10 +173,12 @@ def _folder(path: Path, asked: _Asked, faces: bool = False) -> Pictures:
     found = folders.celeba(path, asked.part, asked.labelled)
     if found is not None:
         wanted = asked.wanted
-        if wanted.size is None and wanted.crop is None:
-            wanted = wanted._replace(size=folders.CELEBA.size, crop=folders.CELEBA.crop)
-            asked.say(f"{asked.source}: faces are cut to their middle {wanted.crop} pixels and made {wanted.size}")
-        return _encoded(_pairs(found), asked._replace(wanted=wanted))
+        if wanted.size is not None or wanted.crop is not None:
+            return _encoded(_pairs(found), asked)
+        wanted = wanted._replace(size=folders.CELEBA.size, crop=folders.CELEBA.crop)
+        asked.say(f"{asked.source}: faces are cut to their middle {wanted.crop} pixels and made {wanted.size}")
+        read = _encoded(_pairs(found), asked._replace(wanted=wanted))
+        return replace(read, size=wanted.size, crop=wanted.crop)
     if faces:
         raise DataError(f"{path}: has no folder img_align_celeba; get {NAMED['celeba'].origin}")
     if not folders.has_files(path):
@@ -271,6 +277,6 @@ def _finished(found: Pictures, wanted: Wanted, like: tuple[int, int, int] | None
         (channels, height, width), kinds = found.event, {1: "grey", 3: "colour"}
         raise DataError(
             f"{found.name(0)}: is a {kinds[channels]} picture of {width}x{height} pixels, but this model takes "
-            f"{kinds[like[0]]} pictures of {like[2]}x{like[1]}; say --size or --gray, or use what it was fitted on"
+            f"{kinds[like[0]]} pictures of {like[2]}x{like[1]}; bring it to that, or fit with --size, --crop or --gray"
         )
     return found

@@ -17,7 +17,8 @@ class Pictures:
 
     `pixels` uint8 [n, C, H, W] (C 1: grey, 3: red, green and blue; contiguous) in 0..grays-1; `labels` int64 [n],
     numbers of `classes`, or None; `source`: what people call it; `names`: one a picture where they were files, else
-    None, and a picture goes by its number, from 1; `skipped`: a line for each file that was left out.
+    None, and a picture goes by its number, from 1; `skipped`: a line for each file that was left out;
+    `size` and `crop`: what they were made where nothing was asked.
 
     Raises DataError where these do not fit together.
 
@@ -33,6 +34,8 @@ class Pictures:
     names: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()
     grays: int = 256
+    size: int | None = None
+    crop: int | None = None
 
     def __post_init__(self) -> None:
         shape, where = self.pixels.shape, self.source
