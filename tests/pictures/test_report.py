@@ -209,7 +209,7 @@ def test_a_score_that_is_no_number_is_never_left_out(plain: Plain, budget: float
     broken.load_state_dict(density.state_dict())
     with torch.no_grad():
         next(broken.parameters()).fill_(math.nan)
-    with pytest.raises(ModelError, match=r"shapes: picture .* is not a number"):
+    with pytest.raises(ModelError, match=r"picture .* is not a number"):
         findings_of(broken, CARD, train, valid, [], points=1, seed=3, budget=budget)
 
 
