@@ -4,6 +4,7 @@ import json
 import math
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -213,7 +214,7 @@ class PictureModel:
                 found = silent(config)
                 if set(found.classes) <= set(self.card.classes):
                     return found
-        return silent(config.model_copy(update={"label": False}))
+        return replace(silent(config.model_copy(update={"label": False})), labels=None, classes=())
 
     def _log_prob(self, pictures: Pictures, points: int | None = None) -> np.ndarray:
         x, points = torch.from_numpy(pictures.pixels), self.card.points if points is None else points

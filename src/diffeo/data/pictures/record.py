@@ -51,7 +51,7 @@ class Pictures:
             raise DataError(f"{where}: grays must be 2 to 256, got {self.grays}")
         if self.grays < 256 and int(self.pixels.max()) >= self.grays:
             raise DataError(f"{where}: a grey level of {self.pixels.max()}, but they are said to be below {self.grays}")
-        object.__setattr__(self, "pixels", np.ascontiguousarray(self.pixels))
+        object.__setattr__(self, "pixels", np.require(self.pixels, requirements=["C", "W"]))
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
