@@ -194,7 +194,7 @@ def test_classes_that_are_not_known_count_as_none() -> None:
 def test_a_record_that_was_sealed_again(
     model: PictureModel, tmp_path: Path, field: tuple[str, ...], value: Any, words: str
 ) -> None:
-    place = model.save(tmp_path / "m")
+    place = PictureModel.load(str(model.folder)).save(tmp_path / "m")
     record = json.loads((place / "model.json").read_text())
     inner = record
     for name in field[:-1]:
