@@ -333,7 +333,7 @@ FAULTS = [
           "self.flow.log_prob((x + u) / self.levels, given)",
           "self.flow.log_prob((x + u / 2) / self.levels, given)", GREY),
     Fault("grey levels: learned noise not divided out", "quantized.py",
-          "return log_prob if cost is None else log_prob - cost", "return log_prob", "tests/test_dequantization.py"),
+          "return log_prob if cost is None else log_prob - cost", "return log_prob", GREY),
     Fault("grey levels: nearest in place of below", "quantized.py",
           "(v * self.levels).floor().clamp(", "(v * self.levels).round().clamp(", GREY),
     Fault("grey levels: what is beyond wraps", "quantized.py",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffeo import nets, scalars
 from diffeo.bases import StandardNormal, Uniform
+from diffeo.dequantization import VariationalNoise
 from diffeo.errors import DataError, ShapeError
 from diffeo.flow import Flow
 from diffeo.pictures.recipes import build, planned
@@ -58,6 +59,22 @@ def test_probabilities_sum_to_one() -> None:
     with torch.no_grad():
         total = density.double().log_prob(every, points=4000).exp().sum()
     assert abs(float(total) - 1) < 1e-3
+
+
+def test_learned_noise_is_divided_out() -> None:
+    """All 16 pictures of four pixels, black or white, with noise that is not even; nor so narrow that a mean over
+    draws says little."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        noise = VariationalNoise((1, 2, 2), width=8, grays=2)
+    moved(noise, 0.05)
+    density = Quantized(Flow(Logit(), StandardNormal((1, 2, 2))), levels=2, noise=noise).double()
+    every = torch.tensor(list(itertools.product(range(2), repeat=4))).view(16, 1, 2, 2)
+    with torch.no_grad():
+        costs = noise.from_noise(torch.randn(16, 1, 2, 2).double(), every.double())[1]
+        total = density.log_prob(every, points=3000).exp().sum()
+    assert costs.abs().mean() > 0.1
+    assert abs(float(total) - 1) < 0.05
 
 
 def test_bound_lies_below_the_integral_and_grows() -> None:
