@@ -145,6 +145,10 @@ def test_samples_are_grey_levels_whatever_the_noise() -> None:
     x = density.sample(5, generator=torch.Generator().manual_seed(0), temperature=30.0)
     assert x.shape == (5, 1, 8, 8)
     assert x.dtype == torch.uint8
+    z = 30 * torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    v = density.flow.from_latent(z)
+    assert bool((v < 0).any())
+    assert torch.equal(density.from_latent(z).long(), (v * 256).floor().long().clamp(0, 255))
     assert len({float(v) for v in density.sample(4, temperature=0.0).flatten(1).float().std(0)}) == 1
 
 
