@@ -47,10 +47,22 @@ def first_fault(error: ValidationError) -> str:
     return f"{place}: {fault['msg'][0].lower()}{fault['msg'][1:]}; got {str(fault['input'])[:80]!r}"
 
 
-class _Clocked(Config):
-    """What has a budget of time, or a number of epochs in its place."""
+class _Fit(Config):
+    """What is chosen about every fit; it has a budget of time, or a number of epochs in its place."""
 
-    @field_validator("budget", mode="before", check_fields=False)
+    valid_fraction: float = Field(0.1, gt=0, lt=0.9, description="share of rows held out for validation")
+    budget: float | None = Field(120.0, gt=0, description="wall-clock time for the whole fit, such as 90s, 2m, 1h")
+    epochs: int | None = Field(
+        None, ge=1, description="passes over the rows instead of a budget; repeatable bit for bit"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="the one seed of everything random")
+    threads: int | None = Field(None, ge=1, le=1024, description="processor threads at most")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    batch_size: int | None = Field(None, ge=2, le=1_000_000, description="rows a step")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="highest learning rate")
+    hidden: int | None = Field(None, ge=1, le=4096, description="width of the conditioner networks")
+
+    @field_validator("budget", mode="before")
     @classmethod
     def _duration(cls, value: Any) -> Any:
         return seconds(value) if isinstance(value, str) else value
@@ -66,7 +78,7 @@ class _Clocked(Config):
         return fields
 
 
-class FitConfig(_Clocked):
+class FitConfig(_Fit):
     """Everything that decides a fit, besides the data."""
 
     columns: tuple[str, ...] | None = Field(None, description="use these columns only")
@@ -77,26 +89,15 @@ class FitConfig(_Clocked):
     missing: Literal["drop", "error"] = Field("drop", description="rows with missing cells: leave out, or refuse")
     split: str | None = Field(None, description="column that says train or valid for each row")
     time: str | None = Field(None, description="column to order by: the latest rows validate")
-    valid_fraction: float = Field(0.1, gt=0, lt=0.9, description="share of rows held out for validation")
     recipe: str = Field("auto", description="the architecture: auto, realnvp, maf, spline-coupling, ...")
-    budget: float | None = Field(120.0, gt=0, description="wall-clock time for the whole fit, such as 90s, 2m, 1h")
-    epochs: int | None = Field(
-        None, ge=1, description="passes over the rows instead of a budget; repeatable bit for bit"
-    )
-    seed: int = Field(0, ge=0, lt=2**31, description="the one seed of everything random")
-    threads: int | None = Field(None, ge=1, le=1024, description="processor threads at most")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    batch_size: int | None = Field(None, ge=2, le=1_000_000, description="rows a step")
-    learning_rate: float | None = Field(None, gt=0, le=1, description="highest learning rate")
     layers: int | None = Field(None, ge=1, le=64, description="layers of the flow")
-    hidden: int | None = Field(None, ge=1, le=4096, description="width of the conditioner networks")
     bins: int | None = Field(None, ge=2, le=64, description="bins of a spline")
     components: int | None = Field(None, ge=1, le=512, description="components of the mixture that auto starts from")
 
     members: int | None = Field(None, ge=1, le=64, description="densities learned each by itself that auto averages")
 
 
-class PictureConfig(_Clocked):
+class PictureConfig(_Fit):
     """Everything that decides a fit to pictures, besides the pictures."""
 
     where: str | None = Field(None, description="folder in which data sets known by name are looked for")
@@ -107,19 +108,8 @@ class PictureConfig(_Clocked):
     gray: bool = Field(False, description="pictures: without colours")
     label: bool = Field(False, description="pictures: condition on their labels (names of folders, or of the data set)")
     skip_bad: bool = Field(False, description="pictures: leave out files that cannot be read, and say so")
-    valid_fraction: float = Field(0.1, gt=0, lt=0.9, description="share of rows held out for validation")
     recipe: str = Field("auto", description="the architecture: auto, glow-small, glow-28, realnvp-32, tarflow-28, ...")
-    budget: float | None = Field(120.0, gt=0, description="wall-clock time for the whole fit, such as 90s, 2m, 1h")
-    epochs: int | None = Field(
-        None, ge=1, description="passes over the rows instead of a budget; repeatable bit for bit"
-    )
-    seed: int = Field(0, ge=0, lt=2**31, description="the one seed of everything random")
-    threads: int | None = Field(None, ge=1, le=1024, description="processor threads at most")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    batch_size: int | None = Field(None, ge=2, le=1_000_000, description="rows a step")
-    learning_rate: float | None = Field(None, gt=0, le=1, description="highest learning rate")
     layers: int | None = Field(None, ge=1, le=256, description="layers of the flow; of pictures: steps of a level")
-    hidden: int | None = Field(None, ge=1, le=4096, description="width of the conditioner networks")
     optimizer: Literal["adamw", "adamax"] | None = Field(
         None, description="pictures: how weights are moved; the recipe's own by default"
     )

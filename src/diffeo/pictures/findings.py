@@ -6,15 +6,13 @@ picture. Unlike findings on tables these hold pictures: samples, and some of the
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from diffeo.config import first_fault
-from diffeo.errors import ModelError
 from diffeo.report.evidence import Record, Verdict
+from diffeo.report.findings import read_record
 
 __all__ = [
     "Anchor",
@@ -225,14 +223,4 @@ class PictureFindings(Record):
     @staticmethod
     def from_json(text: str | bytes) -> PictureFindings:
         """The findings that `to_json` wrote; ModelError where the text is damaged or of a newer diffeo."""
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as fault:
-            raise ModelError("the findings are damaged: they are no JSON; fit again") from fault
-        version = found.get("schema_version") if isinstance(found, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise ModelError(f"the findings are of version {version}, newer than this diffeo reads; upgrade diffeo")
-        try:
-            return PictureFindings.model_validate(found)
-        except ValidationError as fault:
-            raise ModelError(f"the findings are damaged: {first_fault(fault)}; fit again") from fault
+        return read_record(PictureFindings, text, SCHEMA_VERSION)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
@@ -42,10 +42,12 @@ __all__ = [
     "Step",
     "baseline_of",
     "compare",
+    "read_record",
     "score_of",
     "summarise",
 ]
 
+Kept = TypeVar("Kept", bound=Record)
 SCHEMA_VERSION = 1
 _BINS = 60
 _PAIR_BINS = 40
@@ -54,6 +56,22 @@ _PAIR_ROWS = 20_000
 _TOP = 30
 _IN_ORDER = 60  # levels of an ordered column that are all shown
 _TEXT = 200
+
+
+def read_record(kind: type[Kept], text: str | bytes, newest: int) -> Kept:
+    """The record of findings of some kind that was written as JSON; ModelError where the text is damaged, or of a
+    version above the newest that is known."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise ModelError("the findings are damaged: they are no JSON; fit again") from fault
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    if isinstance(version, int) and version > newest:
+        raise ModelError(f"the findings are of version {version}, newer than this diffeo reads; upgrade diffeo")
+    try:
+        return kind.model_validate(found)
+    except ValidationError as fault:
+        raise ModelError(f"the findings are damaged: {first_fault(fault)}; fit again") from fault
 
 
 class Score(Record):
@@ -207,17 +225,7 @@ class Findings(Record):
     @staticmethod
     def from_json(text: str | bytes) -> Findings:
         """The findings that `to_json` wrote; ModelError where the text is damaged or of a newer diffeo."""
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as fault:
-            raise ModelError("the findings are damaged: they are no JSON; fit again") from fault
-        version = found.get("schema_version") if isinstance(found, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise ModelError(f"the findings are of version {version}, newer than this diffeo reads; upgrade diffeo")
-        try:
-            return Findings.model_validate(found)
-        except ValidationError as fault:
-            raise ModelError(f"the findings are damaged: {first_fault(fault)}; fit again") from fault
+        return read_record(Findings, text, SCHEMA_VERSION)
 
     def to_json(self) -> str:
         """All numbers as one JSON object."""

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ def has_files(folder: Path) -> bool:
     return next(_walk(folder, []), None) is not None
 
 
-def _walk(folder: Path, others: list[str]):  # type: ignore[no-untyped-def]
+def _walk(folder: Path, others: list[str]) -> Iterator[Path]:
     """The files of pictures below a folder in the order of their names; what else there is goes into `others`."""
     for root, below, files in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
